@@ -1,0 +1,246 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package amqp
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/lagomq/lagomq/amqp/wire"
+	"github.com/lagomq/lagomq/vhosts"
+)
+
+// channel is one channel of a connection.
+type channel struct {
+	// Constant from creation on.
+	conn   *conn
+	number uint16
+
+	// Owned by the connection's reader.
+	content    content // the message being received
+	confirming bool    // confirm.select was sent
+	tx         *transaction
+	lastQueue  string // the queue declared last, meant by an empty name
+	closing    bool   // channel.close was sent to the client and not answered yet
+	confirmDue bool   // in conn.confirmable
+	replyQueue *subscription
+
+	// closed is set, under mu, when the channel takes no deliveries any more.
+	closed atomic.Bool
+	// prefetch is the channel-wide limit of unacked messages, 0 for none.
+	prefetch atomic.Uint32
+	// newPrefetch is the limit that consumers to come get for themselves. The
+	// reader sets it.
+	newPrefetch atomic.Uint32
+
+	mu            sync.Mutex
+	changed       sync.Cond // awaited fell to 0
+	lastDelivery  uint64    // the delivery tag given last
+	unacked       unackedWindow
+	confirms      confirms
+	subscriptions map[string]*subscription // by consumer tag
+
+	limitedUnacked uint64 // unacked messages that prefetch counts
+	reserved       uint64 // granted to queues and not delivered yet
+	// refused are the queues that prefetch turned away; they are dispatched when
+	// room is made.
+	refused map[*vhosts.Queue]struct{}
+
+	getting *subscription // the basic.get that is not answered yet
+	awaited int           // replies that come later, from the committer or a page reader
+
+	stats ChannelCounters
+}
+
+// ChannelCounters count a channel's messages since it was opened.
+type ChannelCounters struct {
+	Published, Confirmed, Returned    uint64
+	Delivered, DeliveredNo            uint64 // with and without acknowledgement
+	Got, GotNo, GetEmpty, Redelivered uint64
+	Acknowledged, Rejected, Requeued  uint64
+}
+
+func newChannel(c *conn, number uint16) *channel {
+	ch := &channel{
+		conn: c, number: number,
+		subscriptions: map[string]*subscription{},
+		refused:       map[*vhosts.Queue]struct{}{},
+	}
+	ch.changed.L = &ch.mu
+	return ch
+}
+
+// send sends a method on the channel.
+func (ch *channel) send(m wire.Method) { ch.conn.writer.send(ch.number, m) }
+
+// release gives back n reserved messages. Called under mu.
+func (ch *channel) release(n uint64) { ch.reserved -= min(n, ch.reserved) }
+
+// makeRoom tells that n messages that prefetch counts are settled or returned,
+// and gives the queues to dispatch, without mu, if some were refused.
+func (ch *channel) makeRoom(n uint64) []*vhosts.Queue {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	ch.limitedUnacked -= min(n, ch.limitedUnacked)
+	return ch.takeRefused()
+}
+
+// takeRefused empties refused. Called under mu.
+func (ch *channel) takeRefused() []*vhosts.Queue {
+	if len(ch.refused) == 0 {
+		return nil
+	}
+	queues := make([]*vhosts.Queue, 0, len(ch.refused))
+	for q := range ch.refused {
+		queues = append(queues, q)
+	}
+	clear(ch.refused)
+	return queues
+}
+
+// flushConfirms tells the publisher what is decided by now.
+func (ch *channel) flushConfirms() {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	before := ch.confirms.acked
+	if tag, multiple, ok := ch.confirms.take(); ok && !ch.closed.Load() {
+		ch.stats.Confirmed += tag - before
+		ch.conn.writer.sendAck(ch.number, tag, multiple)
+	}
+}
+
+// runConfirm decides the publishes of one run when it is durable.
+type runConfirm struct {
+	channel *channel
+	handle  uint64
+}
+
+// Durable implements persistence.Waiter. What failed to become durable stays
+// unconfirmed.
+func (r *runConfirm) Durable(err error) {
+	if err != nil {
+		return
+	}
+	r.channel.mu.Lock()
+	defer r.channel.mu.Unlock()
+	r.channel.confirms.settle(r.handle)
+}
+
+// Flush implements persistence.Waiter.
+func (r *runConfirm) Flush() { r.channel.flushConfirms() }
+
+// await blocks the connection's reader until every reply that is to come from
+// elsewhere has been sent, so that replies keep their order.
+func (ch *channel) await() {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	for ch.awaited > 0 && !ch.closed.Load() {
+		ch.changed.Wait()
+	}
+}
+
+// answered tells that an awaited reply was sent. Called under mu.
+func (ch *channel) answered() {
+	ch.awaited--
+	ch.changed.Broadcast()
+}
+
+// later is the reply to a method whose effect has to become durable first. It is
+// handed to the store as a waiter while the method is carried out, and told what
+// to send when that is known.
+type later struct {
+	channel *channel
+	reply   wire.Method // nil until known
+	durable bool
+	failed  bool
+}
+
+// Durable implements persistence.Waiter. A store that fails ends the connection,
+// as there is no truthful answer left.
+func (l *later) Durable(err error) {
+	ch := l.channel
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if err != nil {
+		ch.conn.abort(wire.Errorf(wire.InternalError, "the message store is out of service"))
+		l.failed = true
+	}
+	l.durable = true
+	l.sendLocked()
+}
+
+// Flush implements persistence.Waiter.
+func (l *later) Flush() {}
+
+// send makes m the reply; it goes out at once, or when it is durable.
+func (l *later) send(m wire.Method) {
+	l.channel.mu.Lock()
+	defer l.channel.mu.Unlock()
+	l.reply = m
+	l.channel.awaited++
+	l.sendLocked()
+}
+
+func (l *later) sendLocked() {
+	if l.durable && l.reply != nil {
+		if !l.failed && !l.channel.closed.Load() {
+			l.channel.send(l.reply)
+		}
+		l.channel.answered()
+	}
+}
+
+// change carries out a method that declares or deletes something. do is given
+// the waiter, nil if the client wants no reply, and returns the reply and
+// whether it has to wait for the waiter.
+func (ch *channel) change(noWait bool, do func(w *later) (reply wire.Method, waiting bool, err *wire.Error)) *wire.Error {
+	if noWait {
+		_, _, err := do(nil)
+		return err
+	}
+	l := &later{channel: ch}
+	reply, waiting, err := do(l)
+	switch {
+	case err != nil:
+		ch.await()
+		return err
+	case waiting:
+		l.send(reply)
+	default:
+		ch.await()
+		ch.send(reply)
+	}
+	return nil
+}
+
+// shutdown takes the channel out of service: consumers leave, every unacked
+// message goes back to its queue, and a transaction is forgotten. Called by the
+// connection's reader, once.
+func (ch *channel) shutdown() {
+	ch.mu.Lock()
+	ch.closed.Store(true)
+	subscriptions := ch.subscriptions
+	ch.subscriptions = nil
+	getting := ch.getting
+	back := map[*subscription][]uint64{}
+	ch.unacked.rollback()
+	ch.unacked.each(0, true, func(_ uint64, d *delivery) {
+		back[d.sub] = append(back[d.sub], d.number)
+	})
+	ch.unacked = unackedWindow{}
+	ch.changed.Broadcast()
+	ch.mu.Unlock()
+
+	ch.tx = nil
+	// Consumers leave before messages come back, or they would get them again.
+	for _, s := range subscriptions {
+		ch.unsubscribe(s)
+	}
+	if getting != nil {
+		getting.queue.ForgetGet(getting.consumer)
+	}
+	for s, numbers := range back {
+		s.queue.Return(s.consumer, numbers)
+	}
+}

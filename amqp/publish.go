@@ -1,0 +1,235 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package amqp
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/lagomq/lagomq/amqp/wire"
+	"github.com/lagomq/lagomq/persistence"
+	"github.com/lagomq/lagomq/vhosts"
+	"github.com/lagomq/lagomq/vhosts/queue"
+)
+
+// openRun gathers consecutive publishes of one channel that go to the same
+// queues, until something else comes, the page is full or the burst ends. It
+// belongs to the connection's reader.
+type openRun struct {
+	channel    *channel // nil: no run is open
+	route      *vhosts.Route
+	persistent bool
+	page       *queue.Page
+}
+
+// received deals with a message that is complete.
+func (ch *channel) received() *wire.Error {
+	m := &ch.content
+	properties, err := wire.ScanProperties(m.header[headerProperties:])
+	if err != nil {
+		return err
+	}
+	const examined = wire.FlagHeaders | wire.FlagReplyTo | wire.FlagExpiration | wire.FlagUserID
+	var extra []string
+	header := m.header
+	if properties.Flags&examined != 0 {
+		// The exchange is judged before the properties (RabbitMQ 4.3, basic.publish).
+		if route := ch.conn.routes.Find(&m.publish, nil, nil); route.Err != nil {
+			return route.Err
+		}
+		if header, extra, err = ch.examine(&properties, header); err != nil {
+			return err
+		}
+	}
+	route := ch.conn.routes.Find(&m.publish, properties.Headers, extra)
+	if route.Err != nil {
+		return route.Err
+	}
+	persistent := properties.DeliveryMode == 2
+	switch {
+	case ch.tx != nil:
+		return ch.tx.publish(ch, route, persistent, header)
+	case len(route.Queues) == 0:
+		ch.unroutable(header)
+	default:
+		ch.conn.gather(ch, route, persistent, header)
+	}
+	return nil
+}
+
+// headerProperties is where the properties begin in a content header's payload.
+const headerProperties = 12
+
+// examine checks the properties that mean something to the broker, in the order
+// of RabbitMQ 4.3 (basic.publish), and returns the content header to store and
+// further routing keys.
+func (ch *channel) examine(p *wire.PropertyView, header []byte) (stored []byte, extra []string, err *wire.Error) {
+	stored = header
+	if string(p.ReplyTo) == vhosts.ReplyTo {
+		if ch.replyQueue == nil {
+			return nil, nil, wire.Errorf(wire.PreconditionFailed, "fast reply consumer does not exist")
+		}
+		stored = wire.ReplaceReplyTo(stored[:headerProperties:headerProperties], stored[headerProperties:], ch.replyQueue.queue.Name())
+	}
+	if p.Has(wire.FlagExpiration) {
+		if err := checkExpiration(string(p.Expiration)); err != nil {
+			return nil, nil, err
+		}
+	}
+	if extra, err = appendKeys(extra, p.Headers, "CC"); err != nil {
+		return nil, nil, err
+	}
+	cc := len(extra)
+	if extra, err = appendKeys(extra, p.Headers, "BCC"); err != nil {
+		return nil, nil, err
+	}
+	if len(extra) > cc {
+		stored = wire.RemoveHeader(stored[:headerProperties:headerProperties], stored[headerProperties:], "BCC")
+	}
+	if user := ch.conn.user; p.Has(wire.FlagUserID) && string(p.UserID) != user.Name && !user.Has("impersonator") {
+		return nil, nil, wire.Errorf(wire.PreconditionFailed, "user_id property set to '%s' but authenticated user was '%s'", p.UserID, user.Name)
+	}
+	return stored, extra, nil
+}
+
+// appendKeys appends the routing keys that header name, CC or BCC, lists.
+func appendKeys(keys []string, headers []byte, name string) ([]string, *wire.Error) {
+	if _, _, ok := wire.LookupField(headers, name); !ok {
+		return keys, nil
+	}
+	table, err := wire.ParseTable(headers)
+	if err != nil {
+		return nil, err
+	}
+	value, _ := table.Get(name)
+	list, isArray := value.(wire.Array)
+	if !isArray {
+		return nil, unacceptableHeader(name, value)
+	}
+	for _, element := range list {
+		key, isString := element.(string)
+		if !isString {
+			return nil, unacceptableHeader(name, element)
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
+}
+
+func unacceptableHeader(name string, value any) *wire.Error {
+	return wire.Errorf(wire.PreconditionFailed, "invalid message: {unacceptable_type_in_header,\"%s\",%s}", name, wire.TagName(value))
+}
+
+// maxExpiration is RabbitMQ's cap of a message's expiration in milliseconds.
+const maxExpiration = 315_360_000_000
+
+// checkExpiration validates the expiration property: a decimal number of
+// milliseconds.
+func checkExpiration(s string) *wire.Error {
+	digits := strings.TrimPrefix(s, "-")
+	n := len(digits) - len(strings.TrimLeft(digits, "0123456789"))
+	detail := ""
+	switch value, err := strconv.ParseInt(s[:len(s)-len(digits)+n], 10, 64); {
+	case n == 0:
+		detail = "no_integer"
+	case n < len(digits):
+		detail = "{leftover_string,\"" + digits[n:] + "\"}"
+	case err != nil && digits == s || value > maxExpiration:
+		detail = "{value_too_large," + s + "}"
+	case err != nil || value < 0:
+		detail = "{value_negative," + s + "}"
+	default:
+		return nil
+	}
+	return wire.Errorf(wire.PreconditionFailed, "invalid expiration '%s': %s", s, detail)
+}
+
+// unroutable deals with a message that no queue gets: it is returned if it is
+// mandatory, and confirmed.
+func (ch *channel) unroutable(header []byte) {
+	ch.conn.publishRun() // earlier publishes are decided first
+	m := &ch.content
+	if m.publish.Mandatory {
+		ch.sendReturn(m.publish.ExchangeAndKey, header, m.body)
+	}
+	ch.mu.Lock()
+	ch.stats.Published++
+	if ch.confirming {
+		ch.confirms.decide(1)
+	}
+	ch.mu.Unlock()
+	ch.confirmLater()
+}
+
+// sendReturn returns a mandatory message that was not routed.
+func (ch *channel) sendReturn(envelope, header, body []byte) {
+	exchange, key := splitEnvelope(envelope)
+	ch.mu.Lock()
+	ch.stats.Returned++
+	ch.mu.Unlock()
+	ch.conn.writer.sendContent(ch.number, &wire.BasicReturn{
+		ReplyCode: wire.NoRoute, ReplyText: wire.NoRoute.Name(), Exchange: exchange, RoutingKey: key,
+	}, header, append([]byte(nil), body...))
+}
+
+// confirmLater has what is decided confirmed at the end of the burst.
+func (ch *channel) confirmLater() {
+	if ch.confirming && !ch.confirmDue {
+		ch.confirmDue = true
+		ch.conn.confirmable = append(ch.conn.confirmable, ch)
+	}
+}
+
+// gather adds the message that ch has received to the open run, after closing
+// the one that is open if the message does not belong to it.
+func (c *conn) gather(ch *channel, route *vhosts.Route, persistent bool, header []byte) {
+	m, r := &ch.content, &c.run
+	size := len(m.publish.ExchangeAndKey) + len(header) + len(m.body)
+	if r.channel != ch || r.persistent != persistent || !r.page.Fits(size) || !r.route.SameQueues(route) {
+		c.publishRun()
+		r.channel, r.route, r.persistent = ch, route, persistent
+		if r.page == nil {
+			r.page = new(queue.Page)
+		}
+	}
+	r.page.Append(m.publish.ExchangeAndKey, header, m.body)
+	if r.page.Full() {
+		c.publishRun()
+	}
+}
+
+// publishRun puts the open run, if there is one, into its queues.
+func (c *conn) publishRun() {
+	r := &c.run
+	ch := r.channel
+	if ch == nil {
+		return
+	}
+	r.channel = nil
+	count := uint64(r.page.Len())
+	var confirm *runConfirm
+	ch.mu.Lock()
+	ch.stats.Published += count
+	switch {
+	case !ch.confirming:
+	case r.persistent && r.route.Durable:
+		confirm = &runConfirm{ch, ch.confirms.open(count)}
+	default:
+		ch.confirms.decide(count)
+	}
+	ch.mu.Unlock()
+
+	var waiter persistence.Waiter
+	if confirm != nil {
+		waiter = confirm
+	}
+	if c.server.options.Hosts.Publish(r.route, r.page, r.persistent, waiter) {
+		r.page = nil
+	} else {
+		r.page.Reset()
+	}
+	if confirm == nil {
+		ch.confirmLater()
+	}
+}

@@ -1,0 +1,137 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package amqp
+
+import (
+	"cmp"
+	"net"
+	"slices"
+	"time"
+
+	"github.com/lagomq/lagomq/amqp/wire"
+)
+
+// ConnectionStats is a connection as management shows it: a snapshot.
+type ConnectionStats struct {
+	ID               uint64 // owner of its exclusive queues
+	Name             string // "peer host:port -> host:port"
+	UserProvidedName string
+	VHost, User      string
+	Mechanism        string
+	Peer, Local      net.Addr
+	ClientProperties wire.Table
+	FrameMax         int
+	ChannelMax       int
+	Heartbeat        time.Duration
+	ConnectedAt      time.Time
+	Received, Sent   uint64 // bytes
+	OutboundBytes    int    // waiting to be written
+	Throttled        bool   // the server does not read from it for a moment
+	Channels         []ChannelStats
+}
+
+// ChannelStats is a channel as management shows it: a snapshot.
+type ChannelStats struct {
+	Number              uint16
+	Confirming          bool
+	Transactional       bool
+	Prefetch            uint32 // of consumers to come
+	GlobalPrefetch      uint32
+	Unacked             uint64
+	Unconfirmed         uint64
+	UncommittedMessages int
+	UncommittedSettled  int
+	Counters            ChannelCounters
+	Consumers           []ConsumerStats
+}
+
+// ConsumerStats is a consumer as management shows it: a snapshot.
+type ConsumerStats struct {
+	Tag              string
+	Queue            string
+	NoAck, Exclusive bool
+	Prefetch         uint32
+	Arguments        wire.Table
+}
+
+// name is how the connection is called in logs and management.
+func (c *conn) name() string {
+	return c.net.RemoteAddr().String() + " -> " + c.net.LocalAddr().String()
+}
+
+// Totals counts connections so far.
+func (s *Server) Totals() Totals {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.totals
+}
+
+// Connections takes a snapshot of all connections, the oldest first. Each is
+// consistent in itself, not with the others.
+func (s *Server) Connections() []ConnectionStats {
+	s.mu.Lock()
+	conns := make([]*conn, 0, len(s.conns))
+	for c := range s.conns {
+		conns = append(conns, c)
+	}
+	s.mu.Unlock()
+	slices.SortFunc(conns, func(a, b *conn) int { return cmp.Compare(a.id, b.id) })
+	list := make([]ConnectionStats, len(conns))
+	for i, c := range conns {
+		list[i] = c.stats()
+	}
+	return list
+}
+
+func (c *conn) stats() ConnectionStats {
+	s := ConnectionStats{
+		ID: c.id, Name: c.name(), VHost: c.vhost.Name(), User: c.user.Name, Mechanism: c.mechanism,
+		Peer: c.net.RemoteAddr(), Local: c.net.LocalAddr(),
+		ClientProperties: c.clientProperties, FrameMax: c.frameMax, ChannelMax: c.channelMax,
+		Heartbeat: c.heartbeat, ConnectedAt: c.connectedAt,
+		Received: c.received.Load(), Sent: c.writer.written.Load(), Throttled: c.paused.Load(),
+	}
+	if value, ok := c.clientProperties.Get("connection_name"); ok {
+		s.UserProvidedName, _ = value.(string)
+	}
+	c.writer.mu.Lock()
+	s.OutboundBytes = c.writer.out.size
+	c.writer.mu.Unlock()
+
+	c.mu.Lock()
+	channels := make([]*channel, 0, len(c.channels))
+	for _, ch := range c.channels {
+		channels = append(channels, ch)
+	}
+	c.mu.Unlock()
+	slices.SortFunc(channels, func(a, b *channel) int { return cmp.Compare(a.number, b.number) })
+	for _, ch := range channels {
+		if !ch.closed.Load() {
+			s.Channels = append(s.Channels, ch.snapshot())
+		}
+	}
+	return s
+}
+
+func (ch *channel) snapshot() ChannelStats {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	s := ChannelStats{
+		Number: ch.number, Confirming: ch.confirming, Transactional: ch.tx != nil,
+		Prefetch: ch.newPrefetch.Load(), GlobalPrefetch: ch.prefetch.Load(),
+		Unacked: ch.unacked.live, Unconfirmed: ch.confirms.unconfirmed(), Counters: ch.stats,
+	}
+	if ch.tx != nil {
+		s.UncommittedSettled = len(ch.tx.settled)
+		s.UncommittedMessages = ch.tx.messages
+	}
+	for _, sub := range ch.subscriptions {
+		s.Consumers = append(s.Consumers, ConsumerStats{
+			Tag: sub.consumer.Tag, Queue: sub.queue.Name(), NoAck: sub.consumer.NoAck, Exclusive: sub.exclusive,
+			Prefetch: sub.consumer.Prefetch, Arguments: sub.arguments,
+		})
+	}
+	slices.SortFunc(s.Consumers, func(a, b ConsumerStats) int { return cmp.Compare(a.Tag, b.Tag) })
+	return s
+}

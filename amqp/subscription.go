@@ -1,0 +1,151 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package amqp
+
+import (
+	"github.com/lagomq/lagomq/amqp/wire"
+	"github.com/lagomq/lagomq/vhosts"
+	"github.com/lagomq/lagomq/vhosts/queue"
+)
+
+// subscription joins a consumer of a queue to its channel: the queue.Sink that
+// the engine hands messages to. A basic.get is one too, for one message.
+type subscription struct {
+	channel   *channel
+	queue     *vhosts.Queue
+	consumer  *queue.Consumer
+	exclusive bool
+	arguments wire.Table
+	get       bool
+	reply     bool // consumes from the channel's direct reply-to queue
+
+	// Owned by the connection's reader: messages settled in the running burst that
+	// the queue has not been told about yet, see conn.settle.
+	acked, rejected, returned []uint64
+	listed                    bool // in conn.settling
+}
+
+// limited says whether the channel-wide prefetch counts the subscription's
+// messages.
+func (s *subscription) limited() bool { return !s.get && !s.consumer.NoAck }
+
+// Reserve implements queue.Sink. Called under the queue's lock.
+func (s *subscription) Reserve(n uint32) uint32 {
+	ch := s.channel
+	if ch.closed.Load() || ch.conn.writer.refuse(s.queue) {
+		return 0
+	}
+	if ch.prefetch.Load() == 0 || !s.limited() {
+		return n
+	}
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	limit := uint64(ch.prefetch.Load())
+	if limit == 0 {
+		return n
+	}
+	used := ch.limitedUnacked + ch.reserved
+	granted := uint32(0)
+	if used < limit {
+		granted = uint32(min(uint64(n), limit-used))
+	}
+	ch.reserved += uint64(granted)
+	if granted < n {
+		ch.refused[s.queue] = struct{}{}
+	}
+	return granted
+}
+
+// Release implements queue.Sink. Called under the queue's lock.
+func (s *subscription) Release(n uint32) {
+	if s.channel.prefetch.Load() == 0 || !s.limited() {
+		return
+	}
+	s.channel.mu.Lock()
+	defer s.channel.mu.Unlock()
+	s.channel.release(uint64(n))
+}
+
+// Deliver implements queue.Sink: it numbers the messages, remembers those that
+// must be acknowledged, and appends their frames to what the connection writes.
+// Called under the queue's lock.
+func (s *subscription) Deliver(d *queue.Delivery) bool {
+	ch := s.channel
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if ch.closed.Load() {
+		return false
+	}
+	if d.Get {
+		s.answerGet(d)
+		return true
+	}
+	first := ch.lastDelivery + 1
+	ch.lastDelivery += uint64(d.Count)
+	if s.consumer.NoAck {
+		ch.stats.DeliveredNo += uint64(d.Count)
+	} else {
+		ch.stats.Delivered += uint64(d.Count)
+		for i := range d.Count {
+			ch.unacked.add(first+uint64(i), delivery{sub: s, number: d.Number(i)})
+		}
+		ch.release(uint64(d.Count))
+		ch.limitedUnacked += uint64(d.Count)
+	}
+	if d.Redelivered {
+		ch.stats.Redelivered += uint64(d.Count)
+	}
+	ch.conn.writer.deliver(ch.number, s.consumer.Tag, first, d)
+	return true
+}
+
+// answerGet sends get-ok with the message of d, or get-empty. Called under the
+// channel's lock.
+func (s *subscription) answerGet(d *queue.Delivery) {
+	ch := s.channel
+	ch.getting = nil
+	defer ch.answered()
+	if d.Count == 0 {
+		ch.stats.GetEmpty++
+		ch.conn.writer.send(ch.number, &wire.BasicGetEmpty{})
+		return
+	}
+	ch.lastDelivery++
+	if s.consumer.NoAck {
+		ch.stats.GotNo++
+	} else {
+		ch.stats.Got++
+		ch.unacked.add(ch.lastDelivery, delivery{sub: s, number: d.Number(0)})
+	}
+	envelope, header, body := d.Page.Message(int(d.Offset(0)))
+	exchange, key := splitEnvelope(envelope)
+	ch.conn.writer.sendContent(ch.number, &wire.BasicGetOk{
+		DeliveryTag:  ch.lastDelivery,
+		Redelivered:  d.Redelivered,
+		Exchange:     exchange,
+		RoutingKey:   key,
+		MessageCount: uint32(min(d.Remaining, 1<<32-1)),
+	}, header, body)
+}
+
+// splitEnvelope takes exchange and routing key out of their common wire form.
+func splitEnvelope(envelope []byte) (exchange, key string) {
+	n := 1 + int(envelope[0])
+	return string(envelope[1:n]), string(envelope[n+1:])
+}
+
+// Cancelled implements queue.Sink: the queue is gone. The client is told if it
+// said that it understands basic.cancel from the server.
+func (s *subscription) Cancelled() {
+	ch := s.channel
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if ch.closed.Load() || ch.subscriptions[s.consumer.Tag] != s {
+		return
+	}
+	delete(ch.subscriptions, s.consumer.Tag)
+	if ch.conn.capabilities.consumerCancelNotify {
+		ch.conn.writer.send(ch.number, &wire.BasicCancel{ConsumerTag: s.consumer.Tag, NoWait: true})
+	}
+}

@@ -1,0 +1,283 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package amqp
+
+import (
+	"net"
+	"sync"
+	"sync/atomic"
+
+	"github.com/lagomq/lagomq/amqp/wire"
+	"github.com/lagomq/lagomq/vhosts"
+	"github.com/lagomq/lagomq/vhosts/queue"
+)
+
+const (
+	// outboundHigh is how many bytes may wait to be written before consumers of the
+	// connection get no more.
+	outboundHigh = 1 << 20
+	// outboundKept is the largest buffer a connection keeps between writes.
+	outboundKept = 64 << 10
+	// referenceFrom is the body size from which bodies are written from their page
+	// instead of being copied into the outbound buffer.
+	referenceFrom = 32 << 10
+)
+
+// outbound is frames in the order they go out: buf, with bodies that are only
+// referenced spliced in.
+type outbound struct {
+	buf    []byte
+	splice []splice
+	size   int // len(buf) and the lengths of all splices
+}
+
+// splice is a body that goes out before the byte of buf at position at.
+type splice struct {
+	at   int
+	body []byte
+}
+
+// method appends a method frame.
+func (o *outbound) method(channel uint16, m wire.Method) {
+	before := len(o.buf)
+	o.buf = wire.AppendMethod(o.buf, channel, m)
+	o.size += len(o.buf) - before
+}
+
+// content appends a content header and the body in frames of at most frameMax
+// bytes.
+func (o *outbound) content(channel uint16, frameMax int, header, body []byte) {
+	before := len(o.buf)
+	if len(body) < referenceFrom {
+		o.buf = wire.AppendContent(o.buf, channel, frameMax, header, body)
+		o.size += len(o.buf) - before
+		return
+	}
+	o.buf = wire.AppendContent(o.buf, channel, frameMax, header, nil)
+	chunk := len(body)
+	if frameMax > 0 {
+		chunk = frameMax - wire.FrameOverhead
+	}
+	for len(body) > 0 {
+		n := min(chunk, len(body))
+		o.buf = wire.AppendFrameHeader(o.buf, wire.FrameBody, channel, n)
+		o.splice = append(o.splice, splice{len(o.buf), body[:n:n]})
+		o.buf = append(o.buf, wire.FrameEnd)
+		o.size += n
+		body = body[n:]
+	}
+	o.size += len(o.buf) - before
+}
+
+// writeTo writes everything in one or few system calls.
+func (o *outbound) writeTo(c net.Conn) error {
+	if len(o.splice) == 0 {
+		_, err := c.Write(o.buf)
+		return err
+	}
+	parts := make(net.Buffers, 0, 2*len(o.splice)+1)
+	from := 0
+	for _, s := range o.splice {
+		parts = append(parts, o.buf[from:s.at], s.body)
+		from = s.at
+	}
+	parts = append(parts, o.buf[from:])
+	_, err := parts.WriteTo(c)
+	return err
+}
+
+// reset empties the buffer; a large one is given up.
+func (o *outbound) reset() {
+	clear(o.splice)
+	o.splice, o.size = o.splice[:0], 0
+	if cap(o.buf) > 2*outboundHigh {
+		o.buf = nil
+	}
+	o.buf = o.buf[:0]
+}
+
+// writer is a connection's way out: anybody appends whole frames under mu, and
+// one goroutine writes them. A message's method, header and body are appended
+// under one hold of mu, so that frames of one channel never mix.
+type writer struct {
+	conn     net.Conn
+	frameMax int // 0 for no limit
+
+	mu      sync.Mutex
+	wake    sync.Cond
+	out     outbound // being filled
+	spare   outbound // the one before, empty
+	waits   bool     // writeLoop waits on wake
+	closing bool     // write what is there, then end
+	failed  bool     // nothing can be written any more
+
+	// full tells sinks that out holds outboundHigh bytes or more. refused are the
+	// queues that were turned away since; they are dispatched when it has been
+	// written.
+	full    atomic.Bool
+	refused map[*vhosts.Queue]struct{}
+
+	written atomic.Uint64 // bytes, for heartbeats and statistics
+	done    chan struct{} // closed when writeLoop has ended
+}
+
+func newWriter(c net.Conn) *writer {
+	w := &writer{conn: c, refused: map[*vhosts.Queue]struct{}{}, done: make(chan struct{})}
+	w.wake.L = &w.mu
+	return w
+}
+
+// signalLocked starts writing what was appended. Called under mu.
+func (w *writer) signalLocked() {
+	if w.out.size >= outboundHigh {
+		w.full.Store(true)
+	}
+	if w.waits {
+		w.waits = false
+		w.wake.Signal()
+	}
+}
+
+// send appends one method frame.
+func (w *writer) send(channel uint16, m wire.Method) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.out.method(channel, m)
+	w.signalLocked()
+}
+
+// heartbeat appends a heartbeat frame.
+func (w *writer) heartbeat() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.out.buf = wire.AppendHeartbeat(w.out.buf)
+	w.out.size += wire.FrameOverhead
+	w.signalLocked()
+}
+
+// deliver appends the messages of d for a consumer, the first with delivery tag
+// first.
+func (w *writer) deliver(channel uint16, consumerTag string, first uint64, d *queue.Delivery) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	before := len(w.out.buf)
+	for i := range d.Count {
+		envelope, header, body := d.Page.Message(int(d.Offset(i)))
+		w.out.buf = wire.AppendDeliver(w.out.buf, channel, consumerTag, first+uint64(i), d.Redelivered, envelope)
+		if len(body) < referenceFrom {
+			w.out.buf = wire.AppendContent(w.out.buf, channel, w.frameMax, header, body)
+			continue
+		}
+		w.out.size += len(w.out.buf) - before
+		w.out.content(channel, w.frameMax, header, body)
+		before = len(w.out.buf)
+	}
+	w.out.size += len(w.out.buf) - before
+	w.signalLocked()
+}
+
+// sendContent appends a method with content.
+func (w *writer) sendContent(channel uint16, m wire.Method, header, body []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.out.method(channel, m)
+	w.out.content(channel, w.frameMax, header, body)
+	w.signalLocked()
+}
+
+// sendAck appends basic.ack.
+func (w *writer) sendAck(channel uint16, tag uint64, multiple bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	before := len(w.out.buf)
+	w.out.buf = wire.AppendAck(w.out.buf, channel, tag, multiple)
+	w.out.size += len(w.out.buf) - before
+	w.signalLocked()
+}
+
+// refuse says whether a sink of queue q has to wait because the buffer is full;
+// then q is dispatched once it is not.
+func (w *writer) refuse(q *vhosts.Queue) bool {
+	if !w.full.Load() {
+		return false
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.full.Load() {
+		return false
+	}
+	w.refused[q] = struct{}{}
+	return true
+}
+
+// writeLoop writes until the connection fails, or after finish until all is
+// written. It ends the connection's sending side.
+func (w *writer) writeLoop() {
+	defer close(w.done)
+	for {
+		full, ok := w.take()
+		if !ok {
+			return
+		}
+		err := full.writeTo(w.conn)
+		w.written.Add(uint64(full.size))
+		full.reset()
+		for _, q := range w.wrote(full, err) {
+			q.Dispatch()
+		}
+	}
+}
+
+// take waits for something to write and swaps the buffers.
+func (w *writer) take() (outbound, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for w.out.size == 0 && !w.closing && !w.failed {
+		if cap(w.spare.buf) > outboundKept {
+			w.spare.buf = nil
+		}
+		if cap(w.out.buf) > outboundKept {
+			w.out.buf = nil
+		}
+		w.waits = true
+		w.wake.Wait()
+	}
+	if w.failed || w.out.size == 0 {
+		return outbound{}, false
+	}
+	full := w.out
+	w.out, w.spare = w.spare, outbound{}
+	return full, true
+}
+
+// wrote takes the written buffer back and returns the queues to dispatch.
+func (w *writer) wrote(empty outbound, err error) []*vhosts.Queue {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.spare = empty
+	if err != nil {
+		w.failed = true
+		w.out.reset()
+		w.conn.Close() // ends the reader, which cleans up
+	}
+	if !w.full.Load() || w.out.size >= outboundHigh {
+		return nil
+	}
+	w.full.Store(false)
+	queues := make([]*vhosts.Queue, 0, len(w.refused))
+	for q := range w.refused {
+		queues = append(queues, q)
+	}
+	clear(w.refused)
+	return queues
+}
+
+// finish lets writeLoop end once everything is written.
+func (w *writer) finish() {
+	w.mu.Lock()
+	w.closing = true
+	w.waits = false
+	w.mu.Unlock()
+	w.wake.Signal()
+}

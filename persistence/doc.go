@@ -1,0 +1,46 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package persistence keeps what a broker must not lose in an embedded Pebble
+// database: the bodies of messages, each queue's directory of them, what has
+// been settled, and the metadata. It knows ids and bytes; what they mean is
+// its callers' business.
+//
+// # Proposals and commits
+//
+// Callers state what was decided as a small closed set of [Record] values and
+// hand them to [Store.Propose]. One committer goroutine takes all that has
+// gathered, writes it as one batch, waits for the disk once for everybody, and
+// tells each [Waiter]. New proposals gather while the disk works, so an fsync
+// costs latency but hardly any throughput.
+//
+// Three rules make that safe, and everything in this package keeps them:
+//
+//   - Prefix: what is on disk after any commit is exactly the effect of the
+//     first n proposals, for some n. Nothing proposed later than a commit's
+//     last proposal may influence that commit. So a caller that proposes the
+//     copy of a message before it drops the original cannot lose both.
+//   - Whole: the records of one proposal are in one commit.
+//   - Truth: Durable(nil) is called only after the sync of the commit that
+//     holds the proposal, or when the proposal left nothing to write.
+//
+// Within one commit a message that is put and dropped is not written at all.
+//
+// # Runs, shares and reference counts
+//
+// Messages are stored by the [Run]: one burst of messages with one body, which
+// every queue that takes them shares. Each of those queues holds a [Share] of
+// the run, kept on disk as an entry of the queue's directory. The body is
+// deleted in the batch that deletes the entry of the last share. Reference
+// counts are never stored: they are counted from the directories when the
+// store is opened. As an entry and its body come and go in the same batches,
+// there is never a body without an entry or an entry without its body, so no
+// start has to look for them.
+//
+// # Failure
+//
+// After a failed write or sync nobody can say what the disk holds, and Pebble
+// itself cannot go on. The store is then out of service for good: everything
+// not yet reported durable, and everything proposed later, is answered with an
+// error that wraps [ErrFailed], and never with nil.
+package persistence

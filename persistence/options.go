@@ -1,0 +1,109 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package persistence
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// Options configures a [Store]. The zero value of a field stands for its
+// default, except for Dir.
+type Options struct {
+	// Dir is the data directory. It is created if it does not exist. Required.
+	Dir string
+	// FS is the file system Dir is on: nil is the operating system's, and
+	// vfs.NewMem() makes a store that lives in memory.
+	FS vfs.FS
+	// MemTableSize is the size in bytes to which Pebble's table of recent writes
+	// grows. What is settled before its table is full is never written a second
+	// time. Default 64 MiB.
+	MemTableSize int64
+	// CacheSize is the size in bytes of Pebble's block cache. Default 8 MiB:
+	// bodies are read once, so there is little to be gained from more.
+	CacheSize int64
+	// SettleDelay is how long a settlement may wait for a commit to ride in
+	// before it is committed by itself, without a sync. Default 100 ms.
+	SettleDelay time.Duration
+	// MaxPendingBytes is how many bytes may be on their way to the disk before
+	// [Store.Throttle] holds publishers back. Default 64 MiB.
+	MaxPendingBytes int64
+	// Logger takes the store's own messages, and Pebble's at debug level.
+	// Default slog.Default().
+	Logger *slog.Logger
+	// Events are called back as things happen.
+	Events Events
+}
+
+// Events are optional callbacks, called without any lock held.
+type Events struct {
+	// Committed is called on the committer goroutine for each commit, after its
+	// waiters have been told. It must not block.
+	Committed func(CommitInfo)
+	// Failed is called once, on a goroutine of its own, when the store goes out
+	// of service, with what [Store.Err] returns.
+	Failed func(error)
+}
+
+// CommitInfo describes one commit.
+type CommitInfo struct {
+	Records int           // records taken, whether or not they had to be written
+	Runs    int           // bodies written
+	Bytes   int           // size of the batch, 0 if there was nothing to write
+	Synced  bool          // whether the commit waited for the disk
+	Elapsed time.Duration // building, writing and syncing
+}
+
+const (
+	minMemTableSize = 1 << 20
+	maxMemTableSize = 1 << 30
+)
+
+// EnsureDefaults fills in the default of every field that is zero.
+func (o *Options) EnsureDefaults() {
+	if o.FS == nil {
+		o.FS = vfs.Default
+	}
+	if o.MemTableSize == 0 {
+		o.MemTableSize = 64 << 20
+	}
+	if o.CacheSize == 0 {
+		o.CacheSize = 8 << 20
+	}
+	if o.SettleDelay == 0 {
+		o.SettleDelay = 100 * time.Millisecond
+	}
+	if o.MaxPendingBytes == 0 {
+		o.MaxPendingBytes = 64 << 20
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+}
+
+// Validate returns an error that lists every setting that cannot work, or nil.
+// It expects the defaults to be filled in.
+func (o *Options) Validate() error {
+	var problems []error
+	if o.Dir == "" {
+		problems = append(problems, errors.New("no data directory is given"))
+	}
+	if o.MemTableSize < minMemTableSize || o.MemTableSize > maxMemTableSize {
+		problems = append(problems, fmt.Errorf("memtable size %d is not between %d and %d", o.MemTableSize, minMemTableSize, maxMemTableSize))
+	}
+	if o.CacheSize < 0 {
+		problems = append(problems, fmt.Errorf("cache size %d is negative", o.CacheSize))
+	}
+	if o.SettleDelay < 0 {
+		problems = append(problems, fmt.Errorf("settle delay %v is negative", o.SettleDelay))
+	}
+	if o.MaxPendingBytes < 0 {
+		problems = append(problems, fmt.Errorf("maximum of pending bytes %d is negative", o.MaxPendingBytes))
+	}
+	return errors.Join(problems...)
+}

@@ -1,0 +1,159 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package persistence
+
+import "context"
+
+// proposal is what the committer knows of one Propose call.
+type proposal struct {
+	waiter  Waiter // or nil
+	end     int    // its records end before this index
+	bytes   int64  // what it adds to pendingBytes
+	urgent  bool   // to be synced
+	barrier bool   // waits for everything before it
+}
+
+// pending is a list of proposals with all their records.
+type pending struct {
+	proposals []proposal
+	records   []Record
+}
+
+const (
+	// maxLazyRecords is how many records gather before they are committed
+	// although none is urgent and SettleDelay is not over.
+	maxLazyRecords = 1 << 16
+	// keptRoom is how many records a list keeps room for however few it gets.
+	keptRoom = 1 << 12
+)
+
+// reset empties the list. It keeps its memory for the next, unless that has
+// become far too much.
+func (p *pending) reset() {
+	if c := cap(p.records); c > keptRoom && len(p.records) < c/8 {
+		p.records = nil
+	}
+	if c := cap(p.proposals); c > keptRoom && len(p.proposals) < c/8 {
+		p.proposals = nil
+	}
+	clear(p.records)
+	clear(p.proposals)
+	p.records, p.proposals = p.records[:0], p.proposals[:0]
+}
+
+// chunk is a part of a list that is committed as one batch.
+type chunk struct {
+	proposals []proposal
+	records   []Record
+	bytes     int64
+	urgent    bool
+	barrier   bool
+}
+
+// cut splits the proposals into a chunk of about maxBytes, at least one
+// proposal, and the rest. records are those of all the list; start is where
+// those of the first proposal begin.
+func cut(proposals []proposal, records []Record, start int, maxBytes int64) (c chunk, rest []proposal) {
+	n := 0
+	for n < len(proposals) && (n == 0 || c.bytes+proposals[n].bytes <= maxBytes) {
+		p := &proposals[n]
+		c.bytes += p.bytes
+		c.urgent = c.urgent || p.urgent
+		c.barrier = c.barrier || p.barrier
+		n++
+	}
+	c.proposals = proposals[:n]
+	c.records = records[start:proposals[n-1].end]
+	return c, proposals[n:]
+}
+
+// Propose hands records to the committer, to be committed together. group is
+// the group of nodes that agrees on them: 0. w, which may be nil, is told when
+// they are durable. The records slice is copied.
+//
+// With a [PutRun], [SetConfig] or [DeleteConfig] among the records, or with a
+// waiter, the proposal is committed at once and synced; without records it is a
+// barrier, durable after everything proposed before. Otherwise it waits for
+// such a commit to ride in, for [Options].SettleDelay at most, and is then
+// committed without a sync.
+//
+// Propose never waits for the disk and takes only a leaf lock, so it may be
+// called under the caller's locks, which is how a queue's proposals come in the
+// queue's order.
+func (s *Store) Propose(group uint64, w Waiter, records ...Record) {
+	p := proposal{waiter: w, barrier: len(records) == 0}
+	p.urgent = p.barrier || w != nil
+	for i := range records {
+		p.bytes += records[i].prepare(group)
+		p.urgent = p.urgent || records[i].urgent()
+	}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pendingBytes.Add(p.bytes)
+	if s.refusal == nil { // else only the waiter is needed
+		s.pending.records = append(s.pending.records, records...)
+	}
+	p.end = len(s.pending.records)
+	s.pending.proposals = append(s.pending.proposals, p)
+	switch {
+	case s.refusal != nil:
+		s.startRefusing()
+	case s.due:
+	case p.urgent || len(s.pending.records) >= maxLazyRecords:
+		s.due = true
+		s.wake.Signal()
+	case !s.armed:
+		s.armed = true
+		s.timer.Reset(s.opts.SettleDelay)
+	}
+}
+
+// Sync proposes a barrier: w is told when everything proposed before is
+// durable.
+func (s *Store) Sync(w Waiter) { s.Propose(0, w) }
+
+// settlementsDue runs when the oldest pending settlement has waited enough. A
+// timer that fires late only makes the next one leave early.
+func (s *Store) settlementsDue() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.due = true
+	s.wake.Signal()
+}
+
+// Throttle returns at once while no more than [Options].MaxPendingBytes are on
+// their way to the disk, and else waits until that is so again or ctx ends,
+// whose error it returns then. The wait ends by the committer's work alone,
+// also when the store fails. A publisher's reader calls it between bursts,
+// without any lock.
+func (s *Store) Throttle(ctx context.Context) error {
+	for s.pendingBytes.Load() > s.opts.MaxPendingBytes {
+		s.mu.Lock()
+		if s.pendingBytes.Load() <= s.opts.MaxPendingBytes {
+			s.mu.Unlock()
+			return nil
+		}
+		if s.room == nil {
+			s.room = make(chan struct{})
+		}
+		room := s.room
+		s.mu.Unlock()
+		select {
+		case <-room:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// release takes bytes that have arrived, or are given up, off the account. The
+// caller holds mu.
+func (s *Store) release(bytes int64) {
+	if s.pendingBytes.Add(-bytes) <= s.opts.MaxPendingBytes && s.room != nil {
+		close(s.room)
+		s.room = nil
+	}
+}

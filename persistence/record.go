@@ -1,0 +1,104 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package persistence
+
+type recordKind uint8
+
+const (
+	kindPutRun recordKind = iota + 1
+	kindSettle
+	kindDrop
+	kindDelivered
+	kindPurgeQueue
+	kindSetConfig
+	kindDeleteConfig
+)
+
+// Record states one thing that was decided and is to be stored. Records are
+// made by the functions of this package, are values, and fit a cache line:
+// what is rarely needed hangs on one pointer.
+type Record struct {
+	kind    recordKind
+	run     *Run
+	share   *Share
+	settled Settled
+	rare    *rareRecord
+}
+
+type rareRecord struct {
+	queue      uint64
+	upTo       uint64
+	shares     []*Share
+	key, value []byte
+}
+
+// PutRun stores the run: an entry in the directory of each of its shares not
+// dropped by then, and the body if there is any such share. The run must not
+// be changed or proposed again.
+func PutRun(r *Run) Record {
+	return Record{kind: kindPutRun, run: r}
+}
+
+// Settle states that some of the share's messages are settled: settled is the
+// whole bitmap so far and replaces the one before. When every message is
+// settled, propose [Drop] instead.
+func Settle(sh *Share, settled Settled) Record {
+	return Record{kind: kindSettle, share: sh, settled: settled}
+}
+
+// Drop forgets the share, and the run's body with its last share. A share may
+// be dropped before its run is proposed; a second Drop does nothing.
+func Drop(sh *Share) Record {
+	return Record{kind: kindDrop, share: sh}
+}
+
+// Delivered notes, at an orderly stop, that of the queue's messages those with
+// numbers up to and including upTo may have been delivered.
+func Delivered(queue, upTo uint64) Record {
+	return Record{kind: kindDelivered, rare: &rareRecord{queue: queue, upTo: upTo}}
+}
+
+// PurgeQueue forgets everything about a deleted queue. shares must hold every
+// share of that queue for which no [Drop] has been proposed, also those whose
+// run is yet to be proposed; the slice belongs to the store from then on. The
+// queue's id must never be used again.
+func PurgeQueue(queue uint64, shares []*Share) Record {
+	return Record{kind: kindPurgeQueue, rare: &rareRecord{queue: queue, shares: shares}}
+}
+
+// SetConfig stores a piece of metadata. key must not be empty. Both slices
+// belong to the store from then on.
+func SetConfig(key, value []byte) Record {
+	return Record{kind: kindSetConfig, rare: &rareRecord{key: key, value: value}}
+}
+
+// DeleteConfig deletes a piece of metadata, which need not exist. key belongs
+// to the store from then on.
+func DeleteConfig(key []byte) Record {
+	return Record{kind: kindDeleteConfig, rare: &rareRecord{key: key}}
+}
+
+// urgent reports whether the record is to be committed at once and synced.
+func (r *Record) urgent() bool {
+	return r.kind == kindPutRun || r.kind == kindSetConfig || r.kind == kindDeleteConfig
+}
+
+// recordCost is what a record is counted for in bytes besides what it carries:
+// about what its keys and checksums take in the batch.
+const recordCost = 128
+
+// prepare readies the record for the committer and returns how many bytes it
+// brings to the batch at most. It runs in the proposer's goroutine.
+func (r *Record) prepare(group uint64) int64 {
+	switch r.kind {
+	case kindPutRun:
+		r.run.name.group = group
+		r.run.size = r.run.body.Size()
+		return recordCost + int64(r.run.size)
+	case kindSetConfig:
+		return recordCost + int64(len(r.rare.key)+len(r.rare.value))
+	default:
+		return recordCost
+	}
+}

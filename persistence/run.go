@@ -1,0 +1,112 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package persistence
+
+import "sync/atomic"
+
+// MaxRunMessages is the greatest number of messages in one run: as many as a
+// [Settled] bitmap has bits.
+const MaxRunMessages = 256
+
+// Body is the content of a run: the bytes of its messages in the caller's own
+// encoding. It is encoded once, by the committer, straight into the batch, and
+// only if some queue still wants it by then. It must not change after the run
+// is proposed, until the proposal is reported durable or failed.
+type Body interface {
+	// Size returns how many bytes AppendTo appends.
+	Size() int
+	// AppendTo appends the encoded body to dst and returns the extended slice,
+	// without allocating when dst has Size bytes of spare capacity. It must not
+	// block.
+	AppendTo(dst []byte) []byte
+}
+
+// Run is one burst's messages, stored once under one name and shared by the
+// queues that take them. It belongs to the goroutine that made it until it is
+// proposed with [PutRun], at most once; from then on it belongs to the store.
+type Run struct {
+	name runName // set by the committer when the body is written
+	body Body    // released by the committer once encoded or unwanted
+	size int     // body.Size(), set when proposed
+
+	// refs counts the directory entries on disk that name this run. It belongs
+	// to the committer once traffic flows, to recovery before that.
+	refs int
+
+	// Most runs go to a single queue, whose share is then part of the run.
+	inline Share
+	others []*Share
+}
+
+// NewRun returns a run with the given body and no shares.
+func NewRun(body Body) *Run {
+	return &Run{body: body}
+}
+
+// Share adds the queue's share of the run: count messages (1 to
+// [MaxRunMessages]) numbered from first, together bytes long. It is called
+// once for each durable queue that takes the run, before the run is proposed,
+// usually under that queue's lock, always by the goroutine that owns the run.
+// A queue never uses a number again while a share holding it lives.
+//
+// The share may be settled or dropped at once, even before the run is proposed.
+func (r *Run) Share(queue, first uint64, count uint32, bytes uint64) *Share {
+	var sh *Share
+	if r.inline.run == nil {
+		sh = &r.inline
+	} else {
+		sh = new(Share)
+		r.others = append(r.others, sh)
+	}
+	sh.run, sh.queue, sh.first, sh.count, sh.bytes = r, queue, first, count, bytes
+	return sh
+}
+
+// Share is one queue's part in a run: its entry in the queue's directory.
+// Its methods may be called by any goroutine.
+type Share struct {
+	run   *Run
+	queue uint64
+	first uint64
+	bytes uint64
+	count uint32
+
+	stored  atomic.Bool // the entry and the body are committed
+	dropped atomic.Bool // set by the committer: a Drop or PurgeQueue was taken
+
+	// The rest belongs to the committer once traffic flows, to recovery before.
+	written  bool    // the entry is on disk, or in the batch being built
+	marked   bool    // so is a settled mark
+	unmarked bool    // settled is newer than the mark on disk
+	settled  Settled // the latest bitmap taken
+}
+
+// Queue returns the id of the queue that holds the share.
+func (sh *Share) Queue() uint64 { return sh.queue }
+
+// First returns the queue's number of the share's first message.
+func (sh *Share) First() uint64 { return sh.first }
+
+// Count returns the number of messages, settled ones included.
+func (sh *Share) Count() uint32 { return sh.count }
+
+// Bytes returns the size of the messages as given to [Run.Share].
+func (sh *Share) Bytes() uint64 { return sh.bytes }
+
+// Stored reports whether the share is durable, so that its messages may be
+// dropped from memory and read back with [Store.ReadRun].
+func (sh *Share) Stored() bool { return sh.stored.Load() }
+
+// Settled is a bitmap over the messages of a run: the bit i stands for the
+// share's i-th message.
+type Settled [MaxRunMessages / 64]uint64
+
+// Set marks message i, which must be below [MaxRunMessages], as settled.
+func (s *Settled) Set(i uint32) { s[i>>6] |= 1 << (i & 63) }
+
+// Has reports whether message i, below [MaxRunMessages], is settled.
+func (s *Settled) Has(i uint32) bool { return s[i>>6]&(1<<(i&63)) != 0 }
+
+// IsZero reports whether nothing is settled.
+func (s *Settled) IsZero() bool { return *s == Settled{} }

@@ -1,0 +1,167 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package persistence
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+)
+
+// Every stored value is sealed:
+//
+//	version(1) crc32c(4, over key and payload) payload
+//
+// The checksum covers the key, so that a sound value under a wrong key is
+// found out as well.
+const (
+	valueVersion = 1
+	sealLen      = 1 + 4
+)
+
+// Lengths of the fixed payloads.
+const (
+	entryPayloadLen   = bodyKeyLen - 1 + 4 + 8 // name, count, bytes
+	settledPayloadLen = 4 * 8
+	numberPayloadLen  = 8
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// ErrDamaged marks every error that reports a stored record whose bytes are
+// not those that were written. The error itself is a [*DamagedError].
+var ErrDamaged = errors.New("stored record is damaged")
+
+// DamagedError tells which stored record is damaged and how.
+type DamagedError struct {
+	Key    []byte // the record's whole key
+	Queue  uint64 // the queue it belongs to, 0 if it belongs to none
+	Reason string
+}
+
+// Error names the record's key in hex, its queue and what is wrong with it.
+func (e *DamagedError) Error() string {
+	if e.Queue == 0 {
+		return fmt.Sprintf("%v: key %x: %s", ErrDamaged, e.Key, e.Reason)
+	}
+	return fmt.Sprintf("%v: key %x of queue %d: %s", ErrDamaged, e.Key, e.Queue, e.Reason)
+}
+
+// Is reports whether target is [ErrDamaged].
+func (e *DamagedError) Is(target error) bool { return target == ErrDamaged }
+
+func damaged(key []byte, queue uint64, format string, args ...any) error {
+	return &DamagedError{Key: append([]byte(nil), key...), Queue: queue, Reason: fmt.Sprintf(format, args...)}
+}
+
+func checksum(key, payload []byte) uint32 {
+	return crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, payload)
+}
+
+// seal writes version and checksum in front of the payload that value[sealLen:]
+// already holds.
+func seal(key, value []byte) {
+	value[0] = valueVersion
+	binary.BigEndian.PutUint32(value[1:], checksum(key, value[sealLen:]))
+}
+
+// unseal verifies a stored value and returns its payload, which aliases value.
+// queue only names the owner in an error.
+func unseal(key, value []byte, queue uint64) ([]byte, error) {
+	if len(value) < sealLen {
+		return nil, damaged(key, queue, "%d bytes are too few for a record", len(value))
+	}
+	if value[0] != valueVersion {
+		return nil, damaged(key, queue, "unknown record version %d", value[0])
+	}
+	payload := value[sealLen:]
+	if stored, computed := binary.BigEndian.Uint32(value[1:]), checksum(key, payload); stored != computed {
+		return nil, damaged(key, queue, "checksum is %08x, stored as %08x", computed, stored)
+	}
+	return payload, nil
+}
+
+// unsealFixed is unseal for a payload of a known length.
+func unsealFixed(key, value []byte, queue uint64, length int) ([]byte, error) {
+	payload, err := unseal(key, value, queue)
+	if err == nil && len(payload) != length {
+		return nil, damaged(key, queue, "payload has %d bytes, not %d", len(payload), length)
+	}
+	return payload, err
+}
+
+// entry is the payload of a directory entry.
+type entry struct {
+	name  runName
+	count uint32
+	bytes uint64
+}
+
+// put writes e into dst, which must be entryPayloadLen long.
+func (e entry) put(dst []byte) {
+	_ = dst[entryPayloadLen-1]
+	binary.BigEndian.PutUint64(dst, e.name.group)
+	binary.BigEndian.PutUint64(dst[8:], e.name.index)
+	binary.BigEndian.PutUint32(dst[16:], e.name.part)
+	binary.BigEndian.PutUint32(dst[20:], e.count)
+	binary.BigEndian.PutUint64(dst[24:], e.bytes)
+}
+
+// unsealEntry verifies and decodes a directory entry.
+func unsealEntry(key, value []byte, queue uint64) (entry, error) {
+	p, err := unsealFixed(key, value, queue, entryPayloadLen)
+	if err != nil {
+		return entry{}, err
+	}
+	e := entry{
+		name: runName{
+			group: binary.BigEndian.Uint64(p),
+			index: binary.BigEndian.Uint64(p[8:]),
+			part:  binary.BigEndian.Uint32(p[16:]),
+		},
+		count: binary.BigEndian.Uint32(p[20:]),
+		bytes: binary.BigEndian.Uint64(p[24:]),
+	}
+	if e.count == 0 || e.count > MaxRunMessages {
+		return entry{}, damaged(key, queue, "a run of %d messages", e.count)
+	}
+	return e, nil
+}
+
+// put writes s into dst, which must be settledPayloadLen long.
+func (s Settled) put(dst []byte) {
+	for i, word := range s {
+		binary.BigEndian.PutUint64(dst[8*i:], word)
+	}
+}
+
+// unsealSettled verifies and decodes a settled mark.
+func unsealSettled(key, value []byte, queue uint64) (s Settled, err error) {
+	p, err := unsealFixed(key, value, queue, settledPayloadLen)
+	if err != nil {
+		return s, err
+	}
+	for i := range s {
+		s[i] = binary.BigEndian.Uint64(p[8*i:])
+	}
+	return s, nil
+}
+
+// sealNumber returns the sealed value of a single number.
+func sealNumber(key []byte, n uint64) []byte {
+	value := make([]byte, sealLen, sealLen+numberPayloadLen)
+	value = binary.BigEndian.AppendUint64(value, n)
+	seal(key, value)
+	return value
+}
+
+// unsealNumber is the inverse of sealNumber.
+func unsealNumber(key, value []byte, queue uint64) (uint64, error) {
+	p, err := unsealFixed(key, value, queue, numberPayloadLen)
+	if err != nil {
+		return 0, err
+	}
+	return binary.BigEndian.Uint64(p), nil
+}

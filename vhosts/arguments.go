@@ -1,0 +1,323 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package vhosts
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/lagomq/lagomq/amqp/wire"
+)
+
+// The queue types a declaration may name in x-queue-type.
+const (
+	TypeClassic = "classic"
+	TypeQuorum  = "quorum"
+)
+
+// maxMilliseconds is RabbitMQ's cap of TTLs and expiries: ten years.
+const maxMilliseconds = 315_360_000_000
+
+// argument is one queue argument that this broker knows.
+type argument struct {
+	name string
+	// types are the queue types that take it; a declaration of another type with
+	// it is refused.
+	types []string
+	// check returns the detail of RabbitMQ's "invalid arg" text, "" if the value is
+	// good.
+	check func(value any) string
+	// effective says whether the argument changes what the queue does. One that
+	// does not is validated, stored, compared and shown, and reported once.
+	effective bool
+}
+
+var (
+	both    = []string{TypeClassic, TypeQuorum}
+	classic = []string{TypeClassic}
+	quorum  = []string{TypeQuorum}
+	none    = []string{}
+)
+
+// arguments are the known queue arguments in the order in which a redeclaration
+// is compared (RabbitMQ 4.3, queues: arguments by type).
+var arguments = []argument{
+	{"x-queue-type", both, checkQueueType, true},
+	{"x-expires", both, positiveMilliseconds, false},
+	{"x-message-ttl", both, milliseconds, false},
+	{"x-dead-letter-exchange", both, nil, false}, // its type is checked by checkDeadLetter
+	{"x-dead-letter-routing-key", both, longString, false},
+	{"x-dead-letter-strategy", quorum, oneOf("invalid_dlx_strategy", "at-most-once", "at-least-once"), false},
+	{"x-max-length", both, nonNegative, false},
+	{"x-max-length-bytes", both, nonNegative, false},
+	{"x-overflow", both, nil, false}, // the values depend on the type, see checkOverflow
+	{"x-max-priority", classic, maxPriority, false},
+	{"x-single-active-consumer", both, boolean, false},
+	{"x-queue-mode", classic, oneOf("invalid_queue_mode", "default", "lazy"), true},
+	{"x-queue-version", classic, queueVersion, true},
+	{"x-queue-leader-locator", both, oneOf("invalid_queue_locator_arg", "client-local", "balanced", "random", "least-leaders"), true},
+	{"x-quorum-initial-group-size", quorum, positive, true},
+	{"x-delivery-limit", quorum, integer, false},
+	{"x-consumer-timeout", quorum, positiveMilliseconds, false},
+	{"x-consumer-disconnected-timeout", quorum, positiveMilliseconds, false},
+	{"x-delayed-retry-type", quorum, oneOf("invalid_delayed_retry_type", "all", "failed", "returned", "disabled"), false},
+	{"x-delayed-retry-min", quorum, milliseconds, false},
+	{"x-delayed-retry-max", quorum, milliseconds, false},
+	{"x-max-in-memory-length", quorum, nonNegative, true},
+	{"x-max-in-memory-bytes", quorum, nonNegative, true},
+	{"x-max-age", none, nil, false},
+	{"x-stream-max-segment-size-bytes", none, nil, false},
+	{"x-stream-filter-size-bytes", none, nil, false},
+	{"x-initial-cluster-size", none, nil, false},
+}
+
+// checkArguments validates the arguments of a new queue. args already names its
+// queue type.
+func checkArguments(args wire.Table, queue, vhost string) *wire.Error {
+	queueType := typeOf(args)
+	for i := range arguments {
+		a := &arguments[i]
+		value, given := args.Get(a.name)
+		if !given {
+			continue
+		}
+		detail := ""
+		if a.check != nil {
+			detail = a.check(value)
+		}
+		if a.name == "x-overflow" {
+			detail = checkOverflow(value, queueType)
+		}
+		if detail != "" {
+			return invalidArgument(a.name, queue, vhost, detail)
+		}
+		if !slices.Contains(a.types, queueType) {
+			return wire.Errorf(wire.PreconditionFailed, "invalid arg '%s' for queue '%s' in vhost '%s' of queue type rabbit_%s_queue",
+				a.name, queue, vhost, queueType)
+		}
+	}
+	return checkDeadLetter(args, queue, vhost)
+}
+
+func checkDeadLetter(args wire.Table, queue, vhost string) *wire.Error {
+	if exchange, given := args.Get("x-dead-letter-exchange"); given {
+		if _, ok := exchange.(string); !ok {
+			return wire.Errorf(wire.PreconditionFailed, "invalid type '%s' for arg 'x-dead-letter-exchange' in queue '%s' in vhost '%s'",
+				wire.TagName(exchange), queue, vhost)
+		}
+	} else if _, given := args.Get("x-dead-letter-routing-key"); given {
+		return invalidArgument("x-dead-letter-routing-key", queue, vhost, "routing_key_but_no_dlx_defined")
+	}
+	return nil
+}
+
+func invalidArgument(name, queue, vhost, detail string) *wire.Error {
+	return wire.Errorf(wire.PreconditionFailed, "invalid arg '%s' for queue '%s' in vhost '%s': %s", name, queue, vhost, detail)
+}
+
+// ineffective lists the arguments in args that are known but change nothing yet.
+func ineffective(args wire.Table) []string {
+	var names []string
+	for i := range arguments {
+		if _, given := args.Get(arguments[i].name); given && !arguments[i].effective {
+			names = append(names, arguments[i].name)
+		}
+	}
+	return names
+}
+
+func typeOf(args wire.Table) string {
+	if value, given := args.Get("x-queue-type"); given {
+		if name, ok := value.(string); ok {
+			return name
+		}
+	}
+	return TypeClassic
+}
+
+// withType returns args with x-queue-type in it: stored arguments always name
+// the type.
+func withType(args wire.Table) wire.Table {
+	if _, given := args.Get("x-queue-type"); given {
+		return args
+	}
+	return append(slices.Clone(args), wire.Field{Name: "x-queue-type", Value: TypeClassic})
+}
+
+// equivalentArguments compares the known arguments of a redeclaration with those
+// of the queue that exists.
+func equivalentArguments(received, current wire.Table, queue, vhost string) *wire.Error {
+	for i := range arguments {
+		name := arguments[i].name
+		if !slices.Contains(arguments[i].types, typeOf(current)) {
+			continue
+		}
+		r, hasR := received.Get(name)
+		c, hasC := current.Get(name)
+		switch {
+		case !hasR && !hasC:
+		case !hasR:
+			return inequivalent(name, queue, vhost, "none but current is the value '%s' of type '%s'", plain(c), wire.TagName(c))
+		case !hasC:
+			return inequivalent(name, queue, vhost, "the value '%s' of type '%s' but current is none", plain(r), wire.TagName(r))
+		case !sameValue(r, c):
+			return inequivalent(name, queue, vhost, "'%s' but current is '%s'", plain(r), plain(c))
+		}
+	}
+	return nil
+}
+
+func inequivalent(name, queue, vhost, format string, values ...any) *wire.Error {
+	return wire.Errorf(wire.PreconditionFailed, "inequivalent arg '%s' for queue '%s' in vhost '%s': received %s",
+		name, queue, vhost, fmt.Sprintf(format, values...))
+}
+
+// sameValue compares two argument values: integers of any width are of one
+// class, and so are the two floating point types.
+func sameValue(a, b any) bool {
+	if x, ok := wire.Integer(a); ok {
+		y, ok := wire.Integer(b)
+		return ok && x == y
+	}
+	if x, ok := float(a); ok {
+		y, ok := float(b)
+		return ok && x == y
+	}
+	return wire.Table{{Name: "v", Value: a}}.Equal(wire.Table{{Name: "v", Value: b}})
+}
+
+func float(v any) (float64, bool) {
+	switch v := v.(type) {
+	case float32:
+		return float64(v), true
+	case float64:
+		return v, true
+	}
+	return 0, false
+}
+
+// plain prints an argument value as RabbitMQ's texts do.
+func plain(v any) string {
+	if n, ok := wire.Integer(v); ok {
+		return strconv.FormatInt(n, 10)
+	}
+	switch v := v.(type) {
+	case nil:
+		return "undefined"
+	case []byte:
+		return string(v)
+	}
+	return fmt.Sprint(v)
+}
+
+func notInteger(value any) string {
+	return fmt.Sprintf("%q", "expected integer, got "+wire.TagName(value))
+}
+
+func integer(value any) string {
+	if _, ok := wire.Integer(value); !ok {
+		return notInteger(value)
+	}
+	return ""
+}
+
+func nonNegative(value any) string {
+	n, ok := wire.Integer(value)
+	switch {
+	case !ok:
+		return notInteger(value)
+	case n < 0:
+		return fmt.Sprintf("{value_negative,%d}", n)
+	}
+	return ""
+}
+
+func positive(value any) string {
+	if n, ok := wire.Integer(value); ok && n == 0 {
+		return "{value_zero,0}"
+	}
+	return nonNegative(value)
+}
+
+func milliseconds(value any) string {
+	if n, ok := wire.Integer(value); ok && n > maxMilliseconds {
+		return fmt.Sprintf("{value_too_large,%d}", n)
+	}
+	return nonNegative(value)
+}
+
+func positiveMilliseconds(value any) string {
+	if n, ok := wire.Integer(value); ok && n == 0 {
+		return "{value_zero,0}"
+	}
+	return milliseconds(value)
+}
+
+func maxPriority(value any) string {
+	if n, ok := wire.Integer(value); ok && n > 255 {
+		return fmt.Sprintf("{max_value_exceeded,%d}", n)
+	}
+	return nonNegative(value)
+}
+
+func unacceptable(value any) string {
+	return "{unacceptable_type," + wire.TagName(value) + "}"
+}
+
+func longString(value any) string {
+	if _, ok := value.(string); !ok {
+		return unacceptable(value)
+	}
+	return ""
+}
+
+func boolean(value any) string {
+	if _, ok := value.(bool); !ok {
+		return unacceptable(value)
+	}
+	return ""
+}
+
+func oneOf(detail string, allowed ...string) func(any) string {
+	return func(value any) string {
+		name, ok := value.(string)
+		switch {
+		case !ok:
+			return unacceptable(value)
+		case !slices.Contains(allowed, name):
+			return detail
+		}
+		return ""
+	}
+}
+
+func checkQueueType(value any) string {
+	name, ok := value.(string)
+	switch {
+	case !ok:
+		return unacceptable(value)
+	case name != TypeClassic && name != TypeQuorum:
+		return fmt.Sprintf("%q", "unsupported queue type '"+name+"'")
+	}
+	return ""
+}
+
+func checkOverflow(value any, queueType string) string {
+	if queueType == TypeQuorum {
+		return oneOf("invalid_overflow", "drop-head", "reject-publish")(value)
+	}
+	return oneOf("invalid_overflow", "drop-head", "reject-publish", "reject-publish-dlx")(value)
+}
+
+func queueVersion(value any) string {
+	n, ok := wire.Integer(value)
+	switch {
+	case !ok:
+		return notInteger(value)
+	case n != 2:
+		return fmt.Sprintf("%q", "unsupported queue version '"+strconv.FormatInt(n, 10)+"'")
+	}
+	return ""
+}

@@ -1,0 +1,95 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package vhosts
+
+import (
+	"github.com/lagomq/lagomq/persistence"
+	"github.com/lagomq/lagomq/vhosts/queue"
+)
+
+// Publication is one run on its way into its queues.
+type Publication struct {
+	page *queue.Page
+	run  *persistence.Run // nil if nothing of it is to be stored
+	kept bool             // page is held by a queue or the store
+}
+
+// Publish puts the messages of page into the queues of a route, as one run. If
+// they are persistent and the route is durable they are proposed to the store,
+// and w, which may be nil, is told when they are durable; otherwise they are
+// taken when Publish returns, and w is not used. kept says that the caller must
+// not touch the page any more; if it is false the caller may reuse it.
+//
+// Called by a connection's reader without locks.
+func (h *Hosts) Publish(r *Route, page *queue.Page, persistent bool, w persistence.Waiter) (kept bool) {
+	p := newPublication(r, page, persistent)
+	for _, q := range r.Queues {
+		q.publish(&p)
+	}
+	if p.run != nil {
+		h.store.Propose(0, w, persistence.PutRun(p.run))
+	}
+	return p.kept && p.page == page
+}
+
+func newPublication(r *Route, page *queue.Page, persistent bool) Publication {
+	if !persistent || !r.Durable {
+		return Publication{page: page}
+	}
+	page = page.Compact()
+	return Publication{page: page, run: persistence.NewRun(page), kept: true}
+}
+
+// keepLocked gives the run of one queue, which still holds messages after its
+// first dispatch, a page that lasts. Called under that queue's lock, before
+// anybody else sees the run.
+func (p *Publication) keepLocked(r *queue.Run) {
+	if !p.kept {
+		p.kept = true
+		p.page = p.page.Compact()
+	}
+	r.Page = p.page
+}
+
+// Settlement is messages of one consumer that leave or go back to their queue.
+type Settlement struct {
+	Queue    *Queue
+	Consumer *queue.Consumer
+	Numbers  []uint64
+	Rejected bool // by reject or nack, not by ack
+	Requeue  bool
+}
+
+// TxPublication is a run of a transaction.
+type TxPublication struct {
+	Route      *Route
+	Page       *queue.Page
+	Persistent bool
+}
+
+// CommitTx carries out a transaction: its publications in order, then its
+// settlements. Everything the store has to know of it is one proposal, so after
+// a crash all of it is there or nothing. w is told when it is durable. The pages
+// are kept.
+func (h *Hosts) CommitTx(publications []TxPublication, settlements []Settlement, w persistence.Waiter) {
+	var records []persistence.Record
+	for i := range publications {
+		p := newPublication(publications[i].Route, publications[i].Page, publications[i].Persistent)
+		for _, q := range publications[i].Route.Queues {
+			q.publish(&p)
+		}
+		if p.run != nil {
+			records = append(records, persistence.PutRun(p.run))
+		}
+	}
+	for i := range settlements {
+		s := &settlements[i]
+		if s.Requeue {
+			s.Queue.Return(s.Consumer, s.Numbers)
+		} else {
+			records = s.Queue.settleInto(records, s.Consumer, s.Numbers, s.Rejected)
+		}
+	}
+	h.store.Propose(0, w, records...)
+}

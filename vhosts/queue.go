@@ -1,0 +1,378 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package vhosts
+
+import (
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/lagomq/lagomq/amqp/wire"
+	"github.com/lagomq/lagomq/persistence"
+	"github.com/lagomq/lagomq/vhosts/queue"
+)
+
+// Queue is the shell around one queue's engine: its lock, its place in the
+// vhost, and the carrying out of what the engine decides. Every method takes mu
+// by itself unless its name ends in Locked.
+//
+// Lock order: VHost.mu -> Queue.mu -> channel and writer (inside the Sink) and
+// -> the store's committer. No two Queue.mu are ever held together.
+type Queue struct {
+	// Constant from creation on.
+	vhost     *VHost
+	name      string
+	id        uint64     // the store's name of the queue, never reused
+	owner     uint64     // connection that owns an exclusive queue, 0 for others
+	arguments wire.Table // with x-queue-type, sorted
+	durable   bool
+	autoDelete,
+	exclusive bool
+	volatile bool // a direct reply-to pseudo queue: routable, in no list
+
+	mu          sync.Mutex
+	engine      queue.Engine
+	fx          queue.Effects
+	records     []persistence.Record // scratch of applyLocked
+	deleted     bool
+	damaged     error // why the queue is out of service, nil if it is not
+	hadConsumer bool
+	exclusively *queue.Consumer // the exclusive consumer, if there is one
+	stats       QueueCounters
+	idleSince   time.Time // last time the queue became unused
+}
+
+// QueueCounters count a queue's messages since it was made or recovered.
+type QueueCounters struct {
+	Published    uint64 // taken from publishers
+	Delivered    uint64 // to consumers, with acknowledgement
+	DeliveredNo  uint64 // to consumers, without acknowledgement
+	Got          uint64 // by basic.get, with acknowledgement
+	GotNo        uint64 // by basic.get, without acknowledgement
+	GetEmpty     uint64 // basic.gets that found nothing
+	Acknowledged uint64 // settled by acknowledgement
+	Rejected     uint64 // settled by reject or nack without requeue
+	Requeued     uint64 // put back
+	Redelivered  uint64 // of the delivered and got ones, those delivered before
+}
+
+// Name is the queue's name, Durable whether it survives a restart.
+func (q *Queue) Name() string { return q.name }
+
+// Durable reports whether the queue survives a restart.
+func (q *Queue) Durable() bool { return q.durable }
+
+// Volatile reports whether this is a direct reply-to pseudo queue.
+func (q *Queue) Volatile() bool { return q.volatile }
+
+// Quorum reports whether the queue was declared with x-queue-type quorum.
+func (q *Queue) Quorum() bool { return typeOf(q.arguments) == TypeQuorum }
+
+// publish puts a publication's page at the queue's end and hands out what finds
+// a taker. A queue deleted meanwhile takes nothing: the message came before the
+// deletion.
+func (q *Queue) publish(p *Publication) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.deleted {
+		return
+	}
+	var share *persistence.Share
+	var stored any
+	if p.run != nil && q.durable {
+		share = p.run.Share(q.id, q.engine.Next(), uint32(p.page.Len()), p.page.BodyBytes())
+		stored = share
+	}
+	q.stats.Published += uint64(p.page.Len())
+	run := q.engine.Append(p.page, stored)
+	q.engine.Dispatch(&q.fx)
+	q.applyLocked()
+	if run.Done() {
+		return
+	}
+	p.keepLocked(run)
+	if limit := q.vhost.hosts.options.ResidentBytes; q.engine.Resident() > limit {
+		q.engine.Trim(limit, isStored)
+	}
+}
+
+// isStored says whether a run's page can be read back.
+func isStored(r *queue.Run) bool {
+	share, ok := r.Stored.(*persistence.Share)
+	return ok && share.Stored()
+}
+
+// Consume adds a consumer. ready is called under the queue's lock just before
+// the consumer can get its first message: there the channel sends consume-ok.
+// Errors: 403 when the queue or the request is exclusive and not alone, 404 when
+// the queue has just been deleted.
+func (q *Queue) Consume(c *queue.Consumer, exclusive bool, ready func()) *wire.Error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err := q.usableLocked(); err != nil {
+		return err
+	}
+	if q.exclusively != nil || exclusive && !q.Quorum() && len(q.engine.Consumers()) > 0 {
+		return wire.Errorf(wire.AccessRefused, "queue '%s' in vhost '%s' in exclusive use", q.name, q.vhost.name)
+	}
+	if exclusive && !q.Quorum() {
+		q.exclusively = c
+	}
+	q.hadConsumer = true
+	ready()
+	q.engine.AddConsumer(c)
+	q.dispatchLocked()
+	return nil
+}
+
+// Cancel removes a consumer; what it holds stays unacked. An auto-delete queue
+// goes with its last consumer.
+func (q *Queue) Cancel(c *queue.Consumer) {
+	q.mu.Lock()
+	removed := q.engine.RemoveConsumer(c)
+	if q.exclusively == c {
+		q.exclusively = nil
+	}
+	last := removed && len(q.engine.Consumers()) == 0
+	if last {
+		q.idleSince = time.Now()
+	}
+	q.dispatchLocked()
+	q.mu.Unlock()
+	if last && q.autoDelete {
+		q.vhost.deleteUnused(q)
+	}
+}
+
+// usableLocked says why nobody can read from the queue, nil if one can.
+func (q *Queue) usableLocked() *wire.Error {
+	switch {
+	case q.deleted:
+		return q.vhost.noQueue(q.name)
+	case q.damaged != nil:
+		return wire.Errorf(wire.NotFound, "queue '%s' in vhost '%s' has crashed and failed to restart", q.name, q.vhost.name)
+	}
+	return nil
+}
+
+// Get asks for one message for c, whose sink gets it as a Delivery with Get
+// set, at once or after it was read from disk, then perhaps on another
+// goroutine. A Delivery with a Count of 0 says that there is none. An error is
+// returned when the queue was just deleted or is out of service.
+func (q *Queue) Get(c *queue.Consumer) *wire.Error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err := q.usableLocked(); err != nil {
+		return err
+	}
+	q.idleSince = time.Now()
+	q.engine.Get(c)
+	q.dispatchLocked()
+	return nil
+}
+
+// ForgetGet withdraws a Get that was not answered.
+func (q *Queue) ForgetGet(c *queue.Consumer) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.engine.ForgetGet(c)
+}
+
+// Settle takes acknowledged (or, with rejected, discarded) messages of consumer
+// c out of the queue.
+func (q *Queue) Settle(c *queue.Consumer, numbers []uint64, rejected bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.settleLocked(c, numbers, rejected)
+	q.dispatchLocked()
+}
+
+// settleInto is Settle for a transaction: what the store has to know is appended
+// to records instead of being proposed.
+func (q *Queue) settleInto(records []persistence.Record, c *queue.Consumer, numbers []uint64, rejected bool) []persistence.Record {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.settleLocked(c, numbers, rejected)
+	q.collectLocked()
+	records = append(records, q.records...)
+	q.forgetRecordsLocked()
+	q.fx.Reset()
+	q.dispatchLocked()
+	return records
+}
+
+func (q *Queue) settleLocked(c *queue.Consumer, numbers []uint64, rejected bool) {
+	if q.deleted {
+		return
+	}
+	if rejected {
+		q.stats.Rejected += uint64(len(numbers))
+	} else {
+		q.stats.Acknowledged += uint64(len(numbers))
+	}
+	if err := q.engine.Settle(numbers, &q.fx); err != nil {
+		q.vhost.hosts.broken(q, err)
+	}
+	q.engine.Credit(c, uint32(len(numbers)))
+}
+
+// Return puts unacked messages of consumer c back to their places. It sorts
+// numbers.
+func (q *Queue) Return(c *queue.Consumer, numbers []uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.deleted {
+		return
+	}
+	q.stats.Requeued += uint64(len(numbers))
+	q.engine.Return(numbers)
+	q.engine.Credit(c, uint32(len(numbers)))
+	q.dispatchLocked()
+}
+
+// Dispatch hands out what can be handed out: a sink calls it (through its
+// channel, without locks) when it can take messages again after having refused.
+func (q *Queue) Dispatch() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.dispatchLocked()
+}
+
+// purge settles all ready messages and says how many there were.
+func (q *Queue) purge() uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := q.engine.Purge(&q.fx)
+	q.applyLocked()
+	return n
+}
+
+func (q *Queue) dispatchLocked() {
+	if q.deleted || q.damaged != nil {
+		return
+	}
+	q.engine.Dispatch(&q.fx)
+	q.applyLocked()
+}
+
+// applyLocked carries out the effects of the steps since the last call:
+// deliveries first, then what the store has to know, then pages to load.
+func (q *Queue) applyLocked() {
+	for i := range q.fx.Deliveries {
+		q.deliverLocked(&q.fx.Deliveries[i])
+	}
+	q.answerEmptyLocked(q.fx.Empty)
+	q.collectLocked()
+	if len(q.records) > 0 {
+		q.vhost.hosts.store.Propose(0, nil, q.records...)
+		q.forgetRecordsLocked()
+	}
+	for _, r := range q.fx.Loads {
+		q.vhost.hosts.pages.read(q, r)
+	}
+	q.fx.Reset()
+}
+
+// collectLocked turns what the engine settled into records for the store.
+func (q *Queue) collectLocked() {
+	for _, r := range q.fx.Marked {
+		if share, ok := r.Stored.(*persistence.Share); ok && !r.Done() {
+			q.records = append(q.records, persistence.Settle(share, persistence.Settled(r.Settled())))
+		}
+	}
+	for _, r := range q.fx.Done {
+		if share, ok := r.Stored.(*persistence.Share); ok {
+			q.records = append(q.records, persistence.Drop(share))
+		}
+	}
+}
+
+func (q *Queue) forgetRecordsLocked() {
+	clear(q.records)
+	q.records = q.records[:0]
+}
+
+// deliverLocked hands one delivery to its sink, or returns its messages if the
+// channel is gone.
+func (q *Queue) deliverLocked(d *queue.Delivery) {
+	n := uint64(d.Count)
+	if !d.Consumer.Sink.Deliver(d) {
+		if d.Consumer.NoAck {
+			return // settled when handed out, as without acknowledgements it always is
+		}
+		numbers := make([]uint64, 0, d.Count)
+		for i := range d.Count {
+			numbers = append(numbers, d.Number(i))
+		}
+		q.engine.Return(numbers)
+		q.engine.Credit(d.Consumer, d.Count)
+		return
+	}
+	if d.Redelivered {
+		q.stats.Redelivered += n
+	}
+	switch {
+	case d.Get && d.Consumer.NoAck:
+		q.stats.GotNo += n
+	case d.Get:
+		q.stats.Got += n
+	case d.Consumer.NoAck:
+		q.stats.DeliveredNo += n
+	default:
+		q.stats.Delivered += n
+	}
+}
+
+// answerEmptyLocked tells basic.gets that there is no message for them: a
+// Delivery with Get set and a Count of 0.
+func (q *Queue) answerEmptyLocked(gets []*queue.Consumer) {
+	for _, c := range gets {
+		q.stats.GetEmpty++
+		c.Sink.Deliver(&queue.Delivery{Consumer: c, Get: true})
+	}
+}
+
+// loaded feeds back the page of a run, read from the store by a page reader.
+func (q *Queue) loaded(r *queue.Run, page *queue.Page, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.deleted || r.Done() {
+		return
+	}
+	if err != nil {
+		if q.damaged == nil && !errors.Is(err, persistence.ErrClosed) {
+			q.damaged = err
+			q.answerEmptyLocked(q.engine.TakeGets())
+			q.vhost.hosts.log.Error("queue is out of service: its messages cannot be read",
+				"vhost", q.vhost.name, "queue", q.name, "error", err)
+		}
+		return
+	}
+	q.engine.Loaded(r, page)
+	q.dispatchLocked()
+	if limit := q.vhost.hosts.options.ResidentBytes; q.engine.Resident() > limit {
+		q.engine.Trim(limit, isStored)
+	}
+}
+
+// removeLocked takes the queue out of service for good. It returns the ready
+// messages lost and the consumers to be told. Called with VHost.mu held too.
+func (q *Queue) removeLocked() (ready uint64, consumers []*queue.Consumer) {
+	q.deleted = true
+	consumers = slices.Clone(q.engine.Consumers())
+	ready = q.engine.Ready()
+	q.answerEmptyLocked(q.engine.TakeGets())
+	if q.durable {
+		var shares []*persistence.Share
+		q.engine.Runs(func(r *queue.Run) {
+			if share, ok := r.Stored.(*persistence.Share); ok {
+				shares = append(shares, share)
+			}
+		})
+		q.records = append(q.records, persistence.PurgeQueue(q.id, shares))
+	}
+	q.engine = queue.Engine{}
+	return ready, consumers
+}

@@ -1,0 +1,103 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package queue
+
+// Sink is where a consumer's messages go: the consumer's channel. The engine
+// holds it as a value and calls Reserve and Release only; Deliver is called by
+// the shell for each Delivery of an Effects. All run under the queue's lock and
+// may take the channel's and the writer's.
+type Sink interface {
+	// Reserve asks to hand out up to n messages and returns how many are granted:
+	// fewer when a channel-wide prefetch is nearly used up, none when the
+	// connection's outbound buffer is full or the channel is closed. A sink that
+	// grants less than n sees to it that the queue is dispatched again once more
+	// would be granted.
+	Reserve(n uint32) uint32
+
+	// Release gives back n granted messages that were not handed out.
+	Release(n uint32)
+
+	// Cancelled tells that the queue is gone and the consumer with it. The shell
+	// calls it once, without any lock, after the last Deliver.
+	Cancelled()
+
+	// Deliver numbers, remembers and sends the messages of d. It returns false when
+	// the channel is closed: then none was sent and all must be returned.
+	Deliver(d *Delivery) bool
+}
+
+// Consumer is one subscription to a queue, or one basic.get that waits for its
+// message. The exported fields are set before it is added and then constant.
+type Consumer struct {
+	Tag      string
+	NoAck    bool   // messages are settled when handed out
+	Prefetch uint32 // most unacked messages at a time, 0 for no limit
+	Sink     Sink
+
+	unacked uint32 // handed out and neither settled nor returned; 0 for NoAck
+	turn    uint32 // messages it may still take in the running step
+	granted uint32 // what Sink.Reserve granted in the running step
+	added   bool
+}
+
+// Unacked is the number of messages the consumer holds. Read it under the
+// queue's lock.
+func (c *Consumer) Unacked() uint32 { return c.unacked }
+
+// credit is how many more messages the consumer's own prefetch lets it have, at
+// most n.
+func (c *Consumer) credit(n uint32) uint32 {
+	if c.NoAck || c.Prefetch == 0 {
+		return n
+	}
+	if c.unacked >= c.Prefetch {
+		return 0
+	}
+	return min(n, c.Prefetch-c.unacked)
+}
+
+// Delivery is messages of one run for one consumer: the message at offset From
+// of the run and every Stride-th after it, Count in all. Page is the run's page.
+type Delivery struct {
+	Consumer    *Consumer
+	Run         *Run
+	Page        *Page
+	From        uint32
+	Stride      uint32
+	Count       uint32
+	Redelivered bool // of all: they were handed out before
+
+	// Get marks the answer to a basic.get; Remaining is then the number of ready
+	// messages left.
+	Get       bool
+	Remaining uint64
+}
+
+// Number is the message number of the i-th message of the delivery.
+func (d *Delivery) Number(i uint32) uint64 { return d.Run.First + uint64(d.Offset(i)) }
+
+// Offset is the position in the page of the i-th message of the delivery.
+func (d *Delivery) Offset(i uint32) uint32 { return d.From + i*d.Stride }
+
+// Effects is what an engine step wants done, in the order the fields are listed.
+// The shell owns it and resets it before each step.
+type Effects struct {
+	Deliveries []Delivery  // hand to Delivery.Consumer.Sink
+	Empty      []*Consumer // basic.gets that find nothing after all
+	Marked     []*Run      // partly settled: store Settled(); may hold one run twice
+	Done       []*Run      // wholly settled: forget
+	Loads      []*Run      // read the page and feed it back with Loaded
+}
+
+// Reset empties the effects, keeping their memory but none of the pages they
+// pointed to.
+func (fx *Effects) Reset() {
+	clear(fx.Deliveries)
+	clear(fx.Marked)
+	clear(fx.Done)
+	clear(fx.Loads)
+	clear(fx.Empty)
+	fx.Deliveries, fx.Empty = fx.Deliveries[:0], fx.Empty[:0]
+	fx.Marked, fx.Done, fx.Loads = fx.Marked[:0], fx.Done[:0], fx.Loads[:0]
+}

@@ -1,0 +1,239 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package queue
+
+// Read-ahead: while messages are handed out from one run, the pages of the runs
+// after it are asked for, so that a consumer of a backlog does not wait for the
+// disk at every run.
+const (
+	readAheadRuns  = 8
+	readAheadBytes = 4 << 20
+)
+
+// segment is neighbouring ready messages of one run that go out with the same
+// redelivered flag.
+type segment struct {
+	run         *Run
+	from, count uint32
+	redelivered bool
+	returned    bool // taken from the set returned, not from the cursor
+}
+
+// Dispatch hands ready messages, lowest number first, to waiting basic.gets and
+// to consumers with credit until one of them runs out. Afterwards this holds:
+// if a message is ready and its page is in memory, no consumer has credit; and
+// if its page is not, a load of it is under way.
+func (e *Engine) Dispatch(fx *Effects) {
+	for e.ready > 0 && (len(e.consumers) > 0 || len(e.getters) > 0) {
+		s := e.nextReady()
+		if s.run.Page == nil {
+			if !e.wanted() {
+				break
+			}
+			e.load(s.run, fx)
+			e.readAhead(fx)
+			break
+		}
+		taken := e.share(s, fx)
+		if taken == 0 {
+			break
+		}
+		e.take(s, taken, fx)
+	}
+	e.compact()
+	e.answerGetters(fx)
+}
+
+// wanted says whether anybody would take a message if its page were here.
+func (e *Engine) wanted() bool {
+	if len(e.getters) > 0 {
+		return true
+	}
+	for _, c := range e.consumers {
+		if c.credit(1) > 0 && c.Sink.Reserve(1) > 0 {
+			c.Sink.Release(1)
+			return true
+		}
+	}
+	return false
+}
+
+// nextReady is the lowest ready messages; there must be one.
+func (e *Engine) nextReady() segment {
+	if !e.returned.empty() {
+		h := e.returned.head()
+		r := e.dir.at(e.dir.find(h.first, 0))
+		from := uint32(h.first - r.First)
+		return segment{r, from, uint32(min(h.last+1, r.end()) - h.first), true, true}
+	}
+	for {
+		r := e.dir.at(e.cursor)
+		// A live run has no settled message at or above sent, a recovered one may.
+		from := r.settled.NextClear(r.sent, r.Count)
+		if from == r.Count {
+			r.sent = r.Count
+			e.cursor++
+			continue
+		}
+		r.sent = from
+		to := r.settled.NextSet(from, r.Count)
+		first := r.First + uint64(from)
+		if first < e.redeliveredBelow && e.redeliveredBelow < r.First+uint64(to) {
+			to = uint32(e.redeliveredBelow - r.First)
+		}
+		return segment{r, from, to - from, first < e.redeliveredBelow, false}
+	}
+}
+
+// share gives the messages of s, one after the other, to those who may have
+// them, and returns how many found a taker.
+func (e *Engine) share(s segment, fx *Effects) uint32 {
+	if len(e.getters) > 0 {
+		e.serveGetter(s, fx)
+		return 1
+	}
+	e.chooseEligible(s.count)
+	taken := uint32(0)
+	for len(e.eligible) > 0 && taken < s.count {
+		taken += e.round(s, taken, fx)
+	}
+	for _, c := range e.eligible {
+		e.finishTurn(c)
+	}
+	clear(e.eligible)
+	return taken
+}
+
+// chooseEligible lists the consumers that may take a message now, the next one
+// in turn first, each with how many it may take.
+func (e *Engine) chooseEligible(n uint32) {
+	e.eligible = e.eligible[:0]
+	if e.turn >= len(e.consumers) {
+		e.turn = 0
+	}
+	for i := range e.consumers {
+		c := e.consumers[(e.turn+i)%len(e.consumers)]
+		if credit := c.credit(n); credit > 0 {
+			if c.granted = c.Sink.Reserve(credit); c.granted > 0 {
+				c.turn = c.granted
+				e.eligible = append(e.eligible, c)
+			}
+		}
+	}
+}
+
+// round deals messages of s from offset done on to the eligible consumers, one
+// each in turn, for as many turns as all of them can take part in, and drops
+// those that can take no more. It returns how many messages it dealt.
+func (e *Engine) round(s segment, done uint32, fx *Effects) uint32 {
+	left, k := s.count-done, uint32(len(e.eligible))
+	if left < k {
+		// The last, incomplete turn: the consumer after its last taker is next.
+		for i := range left {
+			e.deal(e.eligible[i], s, done+i, 1, 1, fx)
+		}
+		e.turn = e.position(e.eligible[left])
+		return left
+	}
+	turns := left / k
+	for _, c := range e.eligible {
+		turns = min(turns, c.turn)
+	}
+	e.turn = e.position(e.eligible[0])
+	for i, c := range e.eligible {
+		e.deal(c, s, done+uint32(i), k, turns, fx)
+	}
+	stay := e.eligible[:0]
+	for _, c := range e.eligible {
+		if c.turn > 0 {
+			stay = append(stay, c)
+		} else {
+			e.finishTurn(c)
+		}
+	}
+	e.eligible = stay
+	return turns * k
+}
+
+func (e *Engine) position(c *Consumer) int {
+	for i, other := range e.consumers {
+		if other == c {
+			return i
+		}
+	}
+	return 0
+}
+
+// deal gives consumer c every stride-th message of s from offset skip on, count
+// in all.
+func (e *Engine) deal(c *Consumer, s segment, skip, stride, count uint32, fx *Effects) {
+	fx.Deliveries = append(fx.Deliveries, Delivery{
+		Consumer: c, Run: s.run, Page: s.run.Page,
+		From: s.from + skip, Stride: stride, Count: count, Redelivered: s.redelivered,
+	})
+	c.turn -= count
+	if c.NoAck {
+		e.settleDealt(s.run, s.from+skip, stride, count)
+	} else {
+		c.unacked += count
+		e.unacked += uint64(count)
+	}
+}
+
+// finishTurn gives back what c was granted and did not take.
+func (e *Engine) finishTurn(c *Consumer) {
+	if c.turn > 0 {
+		c.Sink.Release(c.turn)
+		c.turn = 0
+	}
+}
+
+// serveGetter gives the first message of s to the oldest waiting basic.get.
+func (e *Engine) serveGetter(s segment, fx *Effects) {
+	c := e.getters[0]
+	e.getters = append(e.getters[:0], e.getters[1:]...)
+	fx.Deliveries = append(fx.Deliveries, Delivery{
+		Consumer: c, Run: s.run, Page: s.run.Page,
+		From: s.from, Stride: 1, Count: 1, Redelivered: s.redelivered,
+		Get: true, Remaining: e.ready - 1,
+	})
+	if c.NoAck {
+		e.settleDealt(s.run, s.from, 1, 1)
+	} else {
+		e.unacked++
+	}
+}
+
+// settleDealt marks messages handed out without acknowledgement as gone; take
+// records the effect once for all of them.
+func (e *Engine) settleDealt(r *Run, from, stride, count uint32) {
+	before := r.liveBytes()
+	if stride == 1 {
+		r.settled.SetRange(from, from+count)
+	} else {
+		for i := range count {
+			r.settled.Set(from + i*stride)
+		}
+	}
+	r.gone += count
+	e.bytes -= before - r.liveBytes()
+}
+
+// take removes the first n messages of s from the ready ones.
+func (e *Engine) take(s segment, n uint32, fx *Effects) {
+	e.ready -= uint64(n)
+	gone := s.run.settled.NextSet(s.from, s.from+n) < s.from+n
+	if s.returned {
+		e.returned.take(uint64(n))
+	} else {
+		s.run.sent = s.from + n
+		if s.run.sent == s.run.Count {
+			e.cursor++
+		}
+		e.readAhead(fx)
+	}
+	if gone {
+		e.settled(s.run, fx)
+	}
+}

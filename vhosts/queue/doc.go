@@ -1,0 +1,25 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package queue is the queue engine: what a queue holds, who gets which message
+// next, and what becomes of it. It is a plain value without locks, goroutines,
+// clocks or I/O, so that every rule of a queue can be tested as a script.
+//
+// The engine thinks in message numbers. Each message gets the next number of
+// its queue, and is at any time in one of three states:
+//
+//	ready    never handed out (its run's sent offset is at or below it), or
+//	         returned (its number is in the set returned)
+//	unacked  handed out and neither settled nor returned
+//	settled  gone; its bit in its run's settled bitmap is set
+//
+// Messages are kept as runs (see Run), whose bytes may be on disk. Handing out
+// goes by number, lowest first: returned messages all lie below the cursor, so
+// they come first and every message keeps its original place.
+//
+// Inputs are plain method calls: Append, Settle, Return, Purge, AddConsumer,
+// RemoveConsumer, Get, Loaded. Each may be followed by Dispatch, and what has
+// to happen outside comes back as Effects: deliveries as ranges of a run,
+// settled runs for the store, pages to load. The shell (package vhosts) calls
+// the engine under the queue's lock and carries the effects out.
+package queue

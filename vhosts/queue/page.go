@@ -1,0 +1,164 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package queue
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+)
+
+// The bounds of a run: a page is closed when it holds MaxRunMessages messages
+// or at least MaxRunBytes bytes, whichever comes first. One message larger
+// than MaxRunBytes makes a page of its own.
+const (
+	MaxRunMessages = 256
+	MaxRunBytes    = 1 << 20
+)
+
+// Page holds the messages of one run back to back in one buffer, in the order
+// they were published. One page is shared by every queue that takes the run.
+//
+// A page is filled by one goroutine (the publishing connection's reader, or
+// the page reader that loads it) and is immutable once a queue has seen it;
+// until Reset it may then be read by anyone.
+type Page struct {
+	buf      []byte
+	messages []message
+	bodies   uint64 // body bytes of all messages
+}
+
+// message says where the parts of one message lie: they follow each other in
+// the page's buffer from offset on.
+type message struct {
+	offset   uint32
+	header   uint32 // length of the content header payload
+	body     uint32 // length of the body
+	envelope uint16 // length of exchange and routing key as two short strings
+}
+
+// Append adds a message: envelope is the exchange and the routing key as two
+// short strings back to back, as basic.publish has them and basic.deliver ends
+// with; header is the content header's payload. All three are copied.
+func (p *Page) Append(envelope, header, body []byte) {
+	p.messages = append(p.messages, message{
+		offset:   uint32(len(p.buf)),
+		header:   uint32(len(header)),
+		body:     uint32(len(body)),
+		envelope: uint16(len(envelope)),
+	})
+	p.buf = append(p.buf, envelope...)
+	p.buf = append(p.buf, header...)
+	p.buf = append(p.buf, body...)
+	p.bodies += uint64(len(body))
+}
+
+// Full says that the page makes a whole run and takes no further message.
+func (p *Page) Full() bool {
+	return len(p.messages) >= MaxRunMessages || len(p.buf) >= MaxRunBytes
+}
+
+// Fits says whether a message of size bytes may still be added: an empty page
+// takes any message.
+func (p *Page) Fits(size int) bool {
+	return len(p.messages) == 0 || len(p.messages) < MaxRunMessages && len(p.buf)+size <= MaxRunBytes
+}
+
+// Len is the number of messages in the page.
+func (p *Page) Len() int { return len(p.messages) }
+
+// Bytes is the size of the page's buffer in bytes: all parts of all messages.
+func (p *Page) Bytes() int { return len(p.buf) }
+
+// BodyBytes is the sum of the messages' body sizes.
+func (p *Page) BodyBytes() uint64 { return p.bodies }
+
+// Message returns the parts of message i. They alias the page.
+func (p *Page) Message(i int) (envelope, header, body []byte) {
+	m := &p.messages[i]
+	b := p.buf[m.offset:]
+	e, h := int(m.envelope), int(m.envelope)+int(m.header)
+	return b[:e:e], b[e:h:h], b[h : h+int(m.body) : h+int(m.body)]
+}
+
+// Reset empties the page for reuse by its filler; nobody else may hold it.
+func (p *Page) Reset() {
+	p.buf, p.messages, p.bodies = p.buf[:0], p.messages[:0], 0
+}
+
+// Compact returns a page with the same messages that wastes no memory: the page
+// itself if its buffers are mostly used, else a copy.
+func (p *Page) Compact() *Page {
+	if cap(p.buf) <= len(p.buf)+len(p.buf)/4+64 && cap(p.messages) <= len(p.messages)+len(p.messages)/4+2 {
+		return p
+	}
+	return &Page{
+		buf:      append(make([]byte, 0, len(p.buf)), p.buf...),
+		messages: append(make([]message, 0, len(p.messages)), p.messages...),
+		bodies:   p.bodies,
+	}
+}
+
+// A page's stored form, all integers big-endian:
+//
+//	count uint32
+//	count times: envelope uint16, header uint32, body uint32
+//	the page's buffer
+const (
+	pageHeadSize    = 4
+	pageMessageSize = 2 + 4 + 4
+)
+
+var errPage = errors.New("page is malformed")
+
+// Size is the length of the page's stored form in bytes.
+func (p *Page) Size() int {
+	return pageHeadSize + pageMessageSize*len(p.messages) + len(p.buf)
+}
+
+// AppendTo appends the page's stored form to dst.
+func (p *Page) AppendTo(dst []byte) []byte {
+	dst = binary.BigEndian.AppendUint32(dst, uint32(len(p.messages)))
+	for i := range p.messages {
+		m := &p.messages[i]
+		dst = binary.BigEndian.AppendUint16(dst, m.envelope)
+		dst = binary.BigEndian.AppendUint32(dst, m.header)
+		dst = binary.BigEndian.AppendUint32(dst, m.body)
+	}
+	return append(dst, p.buf...)
+}
+
+// ParsePage reads a page from its stored form. The page keeps b.
+func ParsePage(b []byte) (*Page, error) {
+	if len(b) < pageHeadSize {
+		return nil, fmt.Errorf("%w: %d bytes are too few", errPage, len(b))
+	}
+	count := int64(binary.BigEndian.Uint32(b))
+	if count > MaxRunMessages || int64(len(b)) < pageHeadSize+pageMessageSize*count {
+		return nil, fmt.Errorf("%w: %d messages in %d bytes", errPage, count, len(b))
+	}
+	p := &Page{messages: make([]message, count)}
+	lengths := b[pageHeadSize:]
+	p.buf = lengths[pageMessageSize*count:]
+	at := uint64(0)
+	for i := range p.messages {
+		l := lengths[i*pageMessageSize:]
+		m := message{
+			offset:   uint32(at),
+			envelope: binary.BigEndian.Uint16(l),
+			header:   binary.BigEndian.Uint32(l[2:]),
+			body:     binary.BigEndian.Uint32(l[6:]),
+		}
+		at += uint64(m.envelope) + uint64(m.header) + uint64(m.body)
+		if at > uint64(len(p.buf)) {
+			return nil, fmt.Errorf("%w: message %d ends at byte %d of %d", errPage, i, at, len(p.buf))
+		}
+		p.messages[i] = m
+		p.bodies += uint64(m.body)
+	}
+	if at != uint64(len(p.buf)) {
+		return nil, fmt.Errorf("%w: messages end at byte %d of %d", errPage, at, len(p.buf))
+	}
+	return p, nil
+}

@@ -1,0 +1,94 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package queue
+
+import "slices"
+
+// span is the numbers first..last, both included.
+type span struct{ first, last uint64 }
+
+// spans is a set of message numbers as sorted spans that neither touch nor
+// overlap: a million neighbours cost one span.
+type spans struct {
+	list []span // list[at:] is the set; what lies before was taken
+	at   int
+	n    uint64 // numbers in the set
+}
+
+func (s *spans) empty() bool { return s.at == len(s.list) }
+
+// head is the lowest span; the set must not be empty.
+func (s *spans) head() span { return s.list[s.at] }
+
+// take removes the lowest n numbers, all of which must lie in the lowest span.
+func (s *spans) take(n uint64) {
+	h := &s.list[s.at]
+	h.first += n
+	s.n -= n
+	if h.first > h.last {
+		s.at++
+		if s.at == len(s.list) {
+			s.list, s.at = s.list[:0], 0
+		}
+	}
+}
+
+// add puts sorted, distinct numbers into the set, none of which is in it.
+// One call costs the length of the set and of numbers, so callers add what
+// comes back together in one call.
+func (s *spans) add(numbers []uint64) {
+	if len(numbers) == 0 {
+		return
+	}
+	s.n += uint64(len(numbers))
+	old := s.list[s.at:]
+	if len(old) == 0 || numbers[0] > old[len(old)-1].last {
+		s.list = appendNumbers(s.list, s.at, numbers)
+		return
+	}
+	merged := make([]span, 0, len(old)+8)
+	for len(old) > 0 {
+		below, _ := slices.BinarySearch(numbers, old[0].first)
+		merged = appendNumbers(merged, 0, numbers[:below])
+		numbers = numbers[below:]
+		if len(merged) > 0 && merged[len(merged)-1].last+1 == old[0].first {
+			merged[len(merged)-1].last = old[0].last
+		} else {
+			merged = append(merged, old[0])
+		}
+		old = old[1:]
+	}
+	s.list, s.at = appendNumbers(merged, 0, numbers), 0
+}
+
+// appendNumbers appends sorted numbers, all above list's last, joining
+// neighbours; spans before at are not joined to.
+func appendNumbers(list []span, at int, numbers []uint64) []span {
+	for _, n := range numbers {
+		if l := len(list); l > at && list[l-1].last+1 == n {
+			list[l-1].last = n
+		} else {
+			list = append(list, span{n, n})
+		}
+	}
+	return list
+}
+
+// has reports whether n is in the set.
+func (s *spans) has(n uint64) bool {
+	list := s.list[s.at:]
+	i, exact := slices.BinarySearchFunc(list, n, func(s span, n uint64) int {
+		switch {
+		case s.last < n:
+			return -1
+		case s.first > n:
+			return 1
+		}
+		return 0
+	})
+	return exact && i < len(list)
+}
+
+// clear empties the set.
+func (s *spans) clear() { s.list, s.at, s.n = s.list[:0], 0, 0 }

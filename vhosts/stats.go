@@ -1,0 +1,87 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package vhosts
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lagomq/lagomq/amqp/wire"
+)
+
+// QueueStats is a queue as management shows it: a snapshot, consistent in
+// itself.
+type QueueStats struct {
+	VHost, Name, Type               string
+	Durable, AutoDelete, Exclusive  bool
+	Owner                           uint64 // connection of an exclusive queue, 0 for others
+	Arguments                       wire.Table
+	Ready, Unacked, Bytes, Resident uint64
+	Consumers                       int
+	ExclusiveConsumer               bool
+	Counters                        QueueCounters
+	IdleSince                       time.Time // zero while it is in use or was never used
+	Damaged                         error     // why the queue is out of service
+}
+
+// Stats takes a snapshot of the queue.
+func (q *Queue) Stats() QueueStats {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return QueueStats{
+		VHost: q.vhost.name, Name: q.name, Type: typeOf(q.arguments),
+		Durable: q.durable, AutoDelete: q.autoDelete, Exclusive: q.exclusive, Owner: q.owner,
+		Arguments: q.arguments,
+		Ready:     q.engine.Ready(), Unacked: q.engine.Unacked(), Bytes: q.engine.Bytes(), Resident: q.engine.Resident(),
+		Consumers: len(q.engine.Consumers()), ExclusiveConsumer: q.exclusively != nil,
+		Counters: q.stats, IdleSince: q.idleSince, Damaged: q.damaged,
+	}
+}
+
+// QueueStats takes a snapshot of every queue, by name.
+func (v *VHost) QueueStats() []QueueStats {
+	v.mu.Lock()
+	queues := make([]*Queue, 0, len(v.queues))
+	for _, q := range v.queues {
+		queues = append(queues, q)
+	}
+	v.mu.Unlock()
+	slices.SortFunc(queues, func(a, b *Queue) int { return strings.Compare(a.name, b.name) })
+	list := make([]QueueStats, len(queues))
+	for i, q := range queues {
+		list[i] = q.Stats()
+	}
+	return list
+}
+
+// QueueStatsOf takes a snapshot of one queue; false if it does not exist.
+func (v *VHost) QueueStatsOf(name string) (QueueStats, bool) {
+	v.mu.Lock()
+	q, ok := v.queues[name]
+	v.mu.Unlock()
+	if !ok {
+		return QueueStats{}, false
+	}
+	return q.Stats(), true
+}
+
+// BindingsFrom lists the bindings with that exchange as their source, those of
+// reply queues left out.
+func (v *VHost) BindingsFrom(exchange string) []Binding {
+	v.routes.RLock()
+	defer v.routes.RUnlock()
+	return withoutReplies(v.router.BindingsFrom(exchange))
+}
+
+// BindingsTo lists the bindings that lead to a queue, or with toExchange to an
+// exchange.
+func (v *VHost) BindingsTo(name string, toExchange bool) []Binding {
+	v.routes.RLock()
+	defer v.routes.RUnlock()
+	if toExchange {
+		return v.router.BindingsToExchange(name)
+	}
+	return withoutReplies(v.router.BindingsToQueue(name))
+}
