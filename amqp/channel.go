@@ -225,12 +225,13 @@ func (ch *channel) shutdown() {
 	getting := ch.getting
 	back := map[*subscription][]uint64{}
 	ch.unacked.rollback()
-	ch.unacked.each(0, true, func(_ uint64, d *delivery) {
+	ch.unacked.each(0, true, func(d *delivery) {
 		back[d.sub] = append(back[d.sub], d.number)
 	})
 	ch.unacked = unackedWindow{}
 	ch.changed.Broadcast()
 	ch.mu.Unlock()
+	ch.conn.server.traffic.retire(ch)
 
 	ch.tx = nil
 	// Consumers leave before messages come back, or they would get them again.

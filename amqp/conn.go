@@ -47,11 +47,12 @@ type conn struct {
 	ctx              context.Context // ends with the connection
 
 	// Owned by the reader.
-	input    input
-	routes   *vhosts.Routes
-	current  *channel // the channel of the last frame
-	run      openRun
-	settling []*subscription // with settled messages their queues do not know of yet
+	input      input
+	routes     *vhosts.Routes
+	current    *channel // the channel of the last frame
+	run        openRun
+	properties wire.PropertyView // scratch of channel.examine
+	settling   []*subscription   // with settled messages their queues do not know of yet
 	// confirmable are channels with publishes decided in the running burst.
 	confirmable []*channel
 	closeSent   bool // connection.close was sent: everything but its answer is ignored
@@ -93,6 +94,7 @@ func (c *conn) readLoop() error {
 			return errEnd
 		}
 		c.throttle()
+		c.awaitRoom()
 		if err := c.input.fill(c.net, c.stopped); err != nil {
 			if c.stopped() {
 				c.close(c.forced.Load())
@@ -263,6 +265,7 @@ func (c *conn) openChannel(f wire.Frame) *wire.Error {
 			len(c.channels), c.channelMax).During(m.ID())
 	}
 	ch := newChannel(c, f.Channel)
+	c.server.traffic.opened.Add(1)
 	c.mu.Lock()
 	c.channels[f.Channel] = ch
 	c.mu.Unlock()
@@ -371,6 +374,7 @@ func (c *conn) abort(err *wire.Error) {
 	c.forced.CompareAndSwap(nil, err)
 	_ = c.net.SetReadDeadline(time.Unix(1, 0)) // wakes the reader
 	c.cancel()
+	c.writer.wakeReader()
 }
 
 // release closes every channel and deletes the exclusive queues.

@@ -103,10 +103,7 @@ func (c *content) own() {
 		return
 	}
 	c.envelope = append(c.envelope[:0], c.publish.ExchangeAndKey...)
-	n := 1 + len(c.publish.Exchange)
 	c.publish.ExchangeAndKey = c.envelope
-	c.publish.Exchange = c.envelope[1:n:n]
-	c.publish.RoutingKey = c.envelope[n+1:]
 	if c.state == expectBody {
 		c.kept = append(c.kept[:0], c.header...)
 		c.header = c.kept

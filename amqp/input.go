@@ -30,6 +30,7 @@ type input struct {
 	buf      []byte
 	r, w     int
 	lent     *[largeInput]byte // the pool's, if buf is it
+	timed    bool              // the read deadline is that of the lent buffer, which may have outgrown it
 	total    uint64            // bytes read since the start
 	deadline bool              // the read deadline is in use for something else
 }
@@ -48,6 +49,7 @@ func (in *input) fill(c net.Conn, stop func() bool) error {
 		if in.lent != nil && !in.deadline {
 			// Passed over: a connection that takes no deadline fails the read below.
 			_ = c.SetReadDeadline(time.Now().Add(lendFor))
+			in.timed = true
 		}
 		if stop() {
 			return os.ErrDeadlineExceeded
@@ -60,10 +62,11 @@ func (in *input) fill(c net.Conn, stop func() bool) error {
 			return nil
 		case err == nil:
 			continue
-		case in.lent != nil && !in.deadline && errors.Is(err, os.ErrDeadlineExceeded) && !stop():
+		case in.timed && !in.deadline && errors.Is(err, os.ErrDeadlineExceeded) && !stop():
 			if in.r == in.w {
 				in.giveBack()
 			}
+			in.timed = false
 			_ = c.SetReadDeadline(time.Time{}) // as above
 			continue
 		}

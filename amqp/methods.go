@@ -88,6 +88,7 @@ func (ch *channel) handleMethod(id wire.MethodID, payload []byte) *wire.Error {
 	}
 	// What came before takes effect before this method does.
 	ch.conn.flush()
+	ch.conn.awaitRoom()
 	return ch.dispatch(m)
 }
 

@@ -26,27 +26,21 @@ type openRun struct {
 // received deals with a message that is complete.
 func (ch *channel) received() *wire.Error {
 	m := &ch.content
-	properties, err := wire.ScanProperties(m.header[headerProperties:])
-	if err != nil {
-		return err
-	}
-	const examined = wire.FlagHeaders | wire.FlagReplyTo | wire.FlagExpiration | wire.FlagUserID
-	var extra []string
+	deliveryMode, plain := wire.PlainProperties(m.header[headerProperties:])
 	header := m.header
-	if properties.Flags&examined != 0 {
-		// The exchange is judged before the properties (RabbitMQ 4.3, basic.publish).
-		if route := ch.conn.routes.Find(&m.publish, nil, nil); route.Err != nil {
-			return route.Err
-		}
-		if header, extra, err = ch.examine(&properties, header); err != nil {
+	var route *vhosts.Route
+	if plain {
+		route = ch.conn.routes.Find(&m.publish, nil, nil)
+	} else {
+		var err *wire.Error
+		if route, header, deliveryMode, err = ch.examine(); err != nil {
 			return err
 		}
 	}
-	route := ch.conn.routes.Find(&m.publish, properties.Headers, extra)
 	if route.Err != nil {
 		return route.Err
 	}
-	persistent := properties.DeliveryMode == 2
+	persistent := deliveryMode == wire.Persistent
 	switch {
 	case ch.tx != nil:
 		return ch.tx.publish(ch, route, persistent, header)
@@ -62,35 +56,61 @@ func (ch *channel) received() *wire.Error {
 const headerProperties = 12
 
 // examine checks the properties that mean something to the broker, in the order
-// of RabbitMQ 4.3 (basic.publish), and returns the content header to store and
-// further routing keys.
-func (ch *channel) examine(p *wire.PropertyView, header []byte) (stored []byte, extra []string, err *wire.Error) {
-	stored = header
+// of RabbitMQ 4.3 (basic.publish). It returns where the message goes, and the
+// content header to store.
+func (ch *channel) examine() (route *vhosts.Route, header []byte, deliveryMode uint8, err *wire.Error) {
+	m, p := &ch.content, &ch.conn.properties
+	if err = p.Scan(m.header[headerProperties:]); err != nil {
+		return nil, nil, 0, err
+	}
+	header = m.header
+	const judged = wire.FlagHeaders | wire.FlagReplyTo | wire.FlagExpiration | wire.FlagUserID
+	if p.Flags&judged == 0 {
+		return ch.conn.routes.Find(&m.publish, nil, nil), header, p.DeliveryMode, nil
+	}
+	// The exchange is judged before the properties.
+	if route = ch.conn.routes.Find(&m.publish, p.Headers, nil); route.Err != nil {
+		return route, nil, 0, nil
+	}
 	if string(p.ReplyTo) == vhosts.ReplyTo {
 		if ch.replyQueue == nil {
-			return nil, nil, wire.Errorf(wire.PreconditionFailed, "fast reply consumer does not exist")
+			return nil, nil, 0, wire.Errorf(wire.PreconditionFailed, "fast reply consumer does not exist")
 		}
-		stored = wire.ReplaceReplyTo(stored[:headerProperties:headerProperties], stored[headerProperties:], ch.replyQueue.queue.Name())
+		header = wire.ReplaceReplyTo(header[:headerProperties:headerProperties], header[headerProperties:], ch.replyQueue.queue.Name())
 	}
 	if p.Has(wire.FlagExpiration) {
-		if err := checkExpiration(string(p.Expiration)); err != nil {
-			return nil, nil, err
+		if err = checkExpiration(string(p.Expiration)); err != nil {
+			return nil, nil, 0, err
 		}
 	}
-	if extra, err = appendKeys(extra, p.Headers, "CC"); err != nil {
-		return nil, nil, err
-	}
-	cc := len(extra)
-	if extra, err = appendKeys(extra, p.Headers, "BCC"); err != nil {
-		return nil, nil, err
-	}
-	if len(extra) > cc {
-		stored = wire.RemoveHeader(stored[:headerProperties:headerProperties], stored[headerProperties:], "BCC")
+	extra, cc, err := furtherKeys(p.Headers)
+	if err != nil {
+		return nil, nil, 0, err
 	}
 	if user := ch.conn.user; p.Has(wire.FlagUserID) && string(p.UserID) != user.Name && !user.Has("impersonator") {
-		return nil, nil, wire.Errorf(wire.PreconditionFailed, "user_id property set to '%s' but authenticated user was '%s'", p.UserID, user.Name)
+		return nil, nil, 0, wire.Errorf(wire.PreconditionFailed, "user_id property set to '%s' but authenticated user was '%s'", p.UserID, user.Name)
 	}
-	return stored, extra, nil
+	if len(extra) > 0 {
+		route = ch.conn.routes.Find(&m.publish, p.Headers, extra)
+	}
+	if len(extra) > cc {
+		header = wire.RemoveHeader(header[:headerProperties:headerProperties], header[headerProperties:], "BCC")
+	}
+	return route, header, p.DeliveryMode, nil
+}
+
+// furtherKeys are the routing keys of the headers CC and BCC, the first cc of
+// them CC's.
+func furtherKeys(headers []byte) (keys []string, cc int, err *wire.Error) {
+	if headers == nil {
+		return nil, 0, nil
+	}
+	if keys, err = appendKeys(nil, headers, "CC"); err != nil {
+		return nil, 0, err
+	}
+	cc = len(keys)
+	keys, err = appendKeys(keys, headers, "BCC")
+	return keys, cc, err
 }
 
 // appendKeys appends the routing keys that header name, CC or BCC, lists.
@@ -190,10 +210,13 @@ func (c *conn) gather(ch *channel, route *vhosts.Route, persistent bool, header 
 		c.publishRun()
 		r.channel, r.route, r.persistent = ch, route, persistent
 		if r.page == nil {
-			r.page = new(queue.Page)
+			r.page = c.server.pages.New()
 		}
 	}
 	r.page.Append(m.publish.ExchangeAndKey, header, m.body)
+	if len(m.body) >= referenceFrom {
+		r.page.Pin() // writers may refer to the body
+	}
 	if r.page.Full() {
 		c.publishRun()
 	}
@@ -224,7 +247,8 @@ func (c *conn) publishRun() {
 	if confirm != nil {
 		waiter = confirm
 	}
-	if c.server.options.Hosts.Publish(r.route, r.page, r.persistent, waiter) {
+	if kept := c.server.options.Hosts.Publish(r.route, r.page, r.persistent, waiter); kept || r.page.Pinned() {
+		r.page.Release()
 		r.page = nil
 	} else {
 		r.page.Reset()

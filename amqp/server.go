@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/lagomq/lagomq/amqp/wire"
+	"github.com/lagomq/lagomq/vhosts/queue"
 )
 
 // Server accepts AMQP 0-9-1 connections.
@@ -33,6 +34,7 @@ type Server struct {
 	options Options
 	nextID  atomic.Uint64
 	running sync.WaitGroup // accept loops and connections
+	pages   queue.Pages    // of what is being published
 
 	mu        sync.Mutex
 	closing   bool
@@ -40,11 +42,14 @@ type Server struct {
 	opening   map[net.Conn]struct{} // in the handshake
 	conns     map[*conn]struct{}
 	totals    Totals
+
+	traffic traffic // of closed channels
 }
 
 // Totals count connections and channels since the server was made.
 type Totals struct {
 	ConnectionsOpened, ConnectionsClosed, LoginsRefused uint64
+	ChannelsOpened, ChannelsClosed                      uint64
 }
 
 // NewServer makes a server. The error lists every problem of the options.

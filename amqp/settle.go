@@ -30,10 +30,10 @@ func outcomeOf(requeue bool) outcome {
 func (ch *channel) settle(tag uint64, multiple bool, what outcome) *wire.Error {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	found := ch.unacked.each(tag, multiple, func(t uint64, d *delivery) {
+	found := ch.unacked.each(tag, multiple, func(d *delivery) {
 		if ch.tx != nil {
 			d.held = true
-			ch.tx.settled = append(ch.tx.settled, heldOutcome{t, what})
+			ch.tx.settled = append(ch.tx.settled, heldOutcome{d.tag, what})
 			return
 		}
 		ch.conn.note(d.sub, d.number, what)
@@ -108,7 +108,7 @@ func (ch *channel) count(acked, rejected, returned int) {
 // recover puts every unacked message of the channel back to its queue.
 func (ch *channel) recover() {
 	ch.mu.Lock()
-	ch.unacked.each(0, true, func(_ uint64, d *delivery) {
+	ch.unacked.each(0, true, func(d *delivery) {
 		ch.conn.note(d.sub, d.number, returned)
 		ch.unacked.remove(d)
 	})

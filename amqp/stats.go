@@ -5,8 +5,11 @@ package amqp
 
 import (
 	"cmp"
+	"maps"
 	"net"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lagomq/lagomq/amqp/wire"
@@ -60,11 +63,67 @@ func (c *conn) name() string {
 	return c.net.RemoteAddr().String() + " -> " + c.net.LocalAddr().String()
 }
 
-// Totals counts connections so far.
+// traffic remembers what closed channels have counted, so that sums over all
+// channels never fall.
+type traffic struct {
+	opened atomic.Uint64 // channels
+
+	mu     sync.Mutex                 // a leaf: nothing is locked under it
+	closed uint64                     // channels
+	counts map[string]ChannelCounters // by virtual host
+}
+
+// retire takes over the counters of a channel that counts no more.
+func (t *traffic) retire(ch *channel) {
+	ch.mu.Lock()
+	counts := ch.stats
+	ch.mu.Unlock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed++
+	if t.counts == nil {
+		t.counts = map[string]ChannelCounters{}
+	}
+	name := ch.conn.vhost.Name()
+	t.counts[name] = t.counts[name].plus(&counts)
+}
+
+func (c ChannelCounters) plus(o *ChannelCounters) ChannelCounters {
+	return ChannelCounters{
+		Published: c.Published + o.Published, Confirmed: c.Confirmed + o.Confirmed, Returned: c.Returned + o.Returned,
+		Delivered: c.Delivered + o.Delivered, DeliveredNo: c.DeliveredNo + o.DeliveredNo,
+		Got: c.Got + o.Got, GotNo: c.GotNo + o.GotNo, GetEmpty: c.GetEmpty + o.GetEmpty,
+		Redelivered: c.Redelivered + o.Redelivered, Acknowledged: c.Acknowledged + o.Acknowledged,
+		Rejected: c.Rejected + o.Rejected, Requeued: c.Requeued + o.Requeued,
+	}
+}
+
+// Totals counts connections and channels so far.
 func (s *Server) Totals() Totals {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.totals
+	totals := s.totals
+	s.mu.Unlock()
+	totals.ChannelsOpened = s.traffic.opened.Load()
+	s.traffic.mu.Lock()
+	defer s.traffic.mu.Unlock()
+	totals.ChannelsClosed = s.traffic.closed
+	return totals
+}
+
+// MessageTotals counts the messages of each virtual host's channels since the
+// server was made, those of closed channels included. A channel that is closed
+// meanwhile may be missing.
+func (s *Server) MessageTotals() map[string]ChannelCounters {
+	totals := map[string]ChannelCounters{}
+	s.traffic.mu.Lock()
+	maps.Copy(totals, s.traffic.counts)
+	s.traffic.mu.Unlock()
+	for _, c := range s.Connections() {
+		for i := range c.Channels {
+			totals[c.VHost] = totals[c.VHost].plus(&c.Channels[i].Counters)
+		}
+	}
+	return totals
 }
 
 // Connections takes a snapshot of all connections, the oldest first. Each is
@@ -134,4 +193,19 @@ func (ch *channel) snapshot() ChannelStats {
 	}
 	slices.SortFunc(s.Consumers, func(a, b ConsumerStats) int { return cmp.Compare(a.Tag, b.Tag) })
 	return s
+}
+
+// CloseConnection closes the connection of that name (ConnectionStats.Name) with
+// 320 and reason as the reply text, as RabbitMQ 4.3 does for operators (forced
+// closes). It returns at once, false if there is no such connection.
+func (s *Server) CloseConnection(name, reason string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		if c.name() == name {
+			c.abort(wire.Errorf(wire.ConnectionForced, "%s", reason))
+			return true
+		}
+	}
+	return false
 }

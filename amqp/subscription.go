@@ -88,7 +88,7 @@ func (s *subscription) Deliver(d *queue.Delivery) bool {
 	} else {
 		ch.stats.Delivered += uint64(d.Count)
 		for i := range d.Count {
-			ch.unacked.add(first+uint64(i), delivery{sub: s, number: d.Number(i)})
+			ch.unacked.add(delivery{tag: first + uint64(i), sub: s, number: d.Number(i)})
 		}
 		ch.release(uint64(d.Count))
 		ch.limitedUnacked += uint64(d.Count)
@@ -116,7 +116,7 @@ func (s *subscription) answerGet(d *queue.Delivery) {
 		ch.stats.GotNo++
 	} else {
 		ch.stats.Got++
-		ch.unacked.add(ch.lastDelivery, delivery{sub: s, number: d.Number(0)})
+		ch.unacked.add(delivery{tag: ch.lastDelivery, sub: s, number: d.Number(0)})
 	}
 	envelope, header, body := d.Page.Message(int(d.Offset(0)))
 	exchange, key := splitEnvelope(envelope)

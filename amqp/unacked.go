@@ -3,109 +3,121 @@
 
 package amqp
 
+import (
+	"cmp"
+	"slices"
+)
+
 // delivery is one message a channel has delivered and not seen settled.
 type delivery struct {
-	sub    *subscription // nil: nothing is outstanding under this tag
+	tag    uint64        // its delivery tag
+	sub    *subscription // nil: the delivery was settled
 	number uint64        // the message's number in its queue
 	held   bool          // acknowledged inside a transaction that is not committed
 }
 
-// unackedWindow maps delivery tags to outstanding messages. Tags grow by one, so
-// it is a ring indexed by tag; tags settled out of order leave holes, and the
-// window starts at the lowest tag that is outstanding.
+// unackedWindow maps delivery tags to outstanding messages. Tags only grow, so
+// it is a list in their order. Settled ones stay in it as holes until they reach
+// its start, or until holes are half of the list when it would have to grow: its
+// memory follows the outstanding deliveries, not the range of their tags.
 type unackedWindow struct {
-	ring  []delivery // length is a power of two
-	first uint64     // the tag of the window's first slot
-	slots uint64     // slots in use, holes included
-	live  uint64     // outstanding deliveries
+	list []delivery // list[head:] is the window
+	head int        // the lowest outstanding delivery, if there is one
+	live uint64     // outstanding deliveries
 }
 
-// add makes the delivery outstanding under tag, which is higher than all before.
-func (w *unackedWindow) add(tag uint64, d delivery) {
-	if w.slots == 0 {
-		w.first = tag
+// add makes the delivery outstanding under its tag, which is higher than all
+// before.
+func (w *unackedWindow) add(d delivery) {
+	if len(w.list) == cap(w.list) && len(w.list)/2 >= int(w.live) {
+		w.compact()
 	}
-	slots := tag - w.first + 1 // tags in between were delivered without acknowledgement
-	if slots > uint64(len(w.ring)) {
-		w.grow(slots)
-	}
-	w.slots = slots
-	w.ring[tag&uint64(len(w.ring)-1)] = d
+	w.list = append(w.list, d)
 	w.live++
 }
 
-func (w *unackedWindow) grow(slots uint64) {
-	size := max(16, uint64(len(w.ring)))
-	for size < slots {
-		size *= 2
-	}
-	ring := make([]delivery, size)
-	for tag := w.first; tag < w.first+w.slots; tag++ {
-		ring[tag&(size-1)] = *w.at(tag)
-	}
-	w.ring = ring
+// compact drops the holes.
+func (w *unackedWindow) compact() {
+	w.list = slices.DeleteFunc(w.list, func(d delivery) bool { return d.sub == nil })
+	w.head = 0
 }
 
+// at returns the delivery of that tag, nil if the window has none.
 func (w *unackedWindow) at(tag uint64) *delivery {
-	return &w.ring[tag&uint64(len(w.ring)-1)]
+	if i, ok := w.find(tag); ok {
+		return &w.list[i]
+	}
+	return nil
 }
 
-// outstanding reports whether tag can be settled.
-func (w *unackedWindow) outstanding(tag uint64) bool {
-	if tag < w.first || tag >= w.first+w.slots {
-		return false
+func (w *unackedWindow) find(tag uint64) (int, bool) {
+	window := w.list[w.head:]
+	if len(window) == 0 || tag < window[0].tag {
+		return 0, false
 	}
-	d := w.at(tag)
-	return d.sub != nil && !d.held
+	// No two tags are equal, so the delivery is here or, if tags are missing, before.
+	if guess := tag - window[0].tag; guess < uint64(len(window)) {
+		if window[guess].tag == tag {
+			return w.head + int(guess), true
+		}
+		window = window[:guess]
+	}
+	i, ok := slices.BinarySearchFunc(window, tag, func(d delivery, tag uint64) int { return cmp.Compare(d.tag, tag) })
+	return w.head + i, ok
 }
 
 // each calls visit for the outstanding delivery tag, or with multiple for all up
 // to tag, or all there are if tag is 0. It reports false, without a call, if tag
 // itself is not outstanding (AMQP 0-9-1, basic.ack; RabbitMQ 4.3, settling).
-func (w *unackedWindow) each(tag uint64, multiple bool, visit func(tag uint64, d *delivery)) bool {
-	switch {
-	case multiple && tag == 0:
-		tag = w.first + w.slots - 1
-		if w.slots == 0 {
-			return true
+func (w *unackedWindow) each(tag uint64, multiple bool, visit func(d *delivery)) bool {
+	last := len(w.list) - 1
+	if !multiple || tag != 0 {
+		i, ok := w.find(tag)
+		if !ok || !w.list[i].outstanding() {
+			return false
 		}
-	case !w.outstanding(tag):
-		return false
+		last = i
 	}
-	from := tag
+	first := last
 	if multiple {
-		from = w.first
+		first = w.head
 	}
-	for ; from <= tag; from++ {
-		if d := w.at(from); d.sub != nil && !d.held {
-			visit(from, d)
+	for i := first; i <= last; i++ {
+		if d := &w.list[i]; d.outstanding() {
+			visit(d)
 		}
 	}
 	return true
 }
 
+// outstanding reports whether the delivery can be settled.
+func (d *delivery) outstanding() bool { return d.sub != nil && !d.held }
+
 // remove forgets the delivery, which visit of each, or the caller, has dealt
 // with.
 func (w *unackedWindow) remove(d *delivery) {
-	*d = delivery{}
+	d.sub = nil
 	w.live--
 }
 
 // trim moves the window's start over holes; to be called after removals.
 func (w *unackedWindow) trim() {
-	for w.slots > 0 && w.at(w.first).sub == nil {
-		w.first++
-		w.slots--
+	for w.head < len(w.list) && w.list[w.head].sub == nil {
+		w.head++
 	}
-	if w.slots == 0 && len(w.ring) > 4096 {
-		w.ring = nil
+	if w.head < len(w.list) {
+		return
+	}
+	w.list, w.head = w.list[:0], 0
+	if cap(w.list) > 4096 {
+		w.list = nil
 	}
 }
 
 // rollback makes every delivery that was held for a transaction outstanding
 // again.
 func (w *unackedWindow) rollback() {
-	for tag := w.first; tag < w.first+w.slots; tag++ {
-		w.at(tag).held = false
+	for i := range w.list {
+		w.list[i].held = false
 	}
 }

@@ -17,8 +17,10 @@ const (
 	// outboundHigh is how many bytes may wait to be written before consumers of the
 	// connection get no more.
 	outboundHigh = 1 << 20
-	// outboundKept is the largest buffer a connection keeps between writes.
-	outboundKept = 64 << 10
+	// smallOutbound is the buffer of a quiet connection. Once it is full a large one
+	// is lent, with room for what one run may add past outboundHigh.
+	smallOutbound = 4 << 10
+	largeOutbound = outboundHigh + outboundHigh/4
 	// referenceFrom is the body size from which bodies are written from their page
 	// instead of being copied into the outbound buffer.
 	referenceFrom = 32 << 10
@@ -36,6 +38,38 @@ type outbound struct {
 type splice struct {
 	at   int
 	body []byte
+}
+
+// largeOutbounds are buffers of largeOutbound bytes that no connection uses.
+var largeOutbounds = sync.Pool{New: func() any {
+	b := make([]byte, 0, largeOutbound)
+	return &b
+}}
+
+// grow makes buf large if it is not and n more bytes would not fit.
+func (o *outbound) grow(n int) {
+	if cap(o.buf)-len(o.buf) >= n {
+		return
+	}
+	if cap(o.buf) == 0 && n <= smallOutbound {
+		o.buf = make([]byte, 0, smallOutbound)
+		return
+	}
+	if cap(o.buf) < largeOutbound {
+		large := *largeOutbounds.Get().(*[]byte)
+		o.buf = append(large, o.buf...)
+	}
+}
+
+// giveBack empties the buffer and returns a lent one to the pool.
+func (o *outbound) giveBack() {
+	if cap(o.buf) == largeOutbound {
+		b := o.buf[:0]
+		largeOutbounds.Put(&b)
+	}
+	if cap(o.buf) > smallOutbound {
+		o.buf = nil
+	}
 }
 
 // method appends a method frame.
@@ -91,7 +125,7 @@ func (o *outbound) writeTo(c net.Conn) error {
 func (o *outbound) reset() {
 	clear(o.splice)
 	o.splice, o.size = o.splice[:0], 0
-	if cap(o.buf) > 2*outboundHigh {
+	if cap(o.buf) > largeOutbound {
 		o.buf = nil
 	}
 	o.buf = o.buf[:0]
@@ -106,11 +140,12 @@ type writer struct {
 
 	mu      sync.Mutex
 	wake    sync.Cond
-	out     outbound // being filled
-	spare   outbound // the one before, empty
-	waits   bool     // writeLoop waits on wake
-	closing bool     // write what is there, then end
-	failed  bool     // nothing can be written any more
+	room    sync.Cond // out shrank, or the connection is to end; the reader waits on it
+	out     outbound  // being filled
+	spare   outbound  // the one before, empty
+	waits   bool      // writeLoop waits on wake
+	closing bool      // write what is there, then end
+	failed  bool      // nothing can be written any more
 
 	// full tells sinks that out holds outboundHigh bytes or more. refused are the
 	// queues that were turned away since; they are dispatched when it has been
@@ -125,6 +160,7 @@ type writer struct {
 func newWriter(c net.Conn) *writer {
 	w := &writer{conn: c, refused: map[*vhosts.Queue]struct{}{}, done: make(chan struct{})}
 	w.wake.L = &w.mu
+	w.room.L = &w.mu
 	return w
 }
 
@@ -161,6 +197,7 @@ func (w *writer) heartbeat() {
 func (w *writer) deliver(channel uint16, consumerTag string, first uint64, d *queue.Delivery) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.out.grow(int(d.Count) * (d.Page.Bytes()/d.Page.Len() + len(consumerTag) + deliverOverhead))
 	before := len(w.out.buf)
 	for i := range d.Count {
 		envelope, header, body := d.Page.Message(int(d.Offset(i)))
@@ -176,6 +213,10 @@ func (w *writer) deliver(channel uint16, consumerTag string, first uint64, d *qu
 	w.out.size += len(w.out.buf) - before
 	w.signalLocked()
 }
+
+// deliverOverhead is about what a delivery has in bytes besides the message and
+// the consumer tag: three frames, the method's ids and the delivery tag.
+const deliverOverhead = 3*wire.FrameOverhead + 16
 
 // sendContent appends a method with content.
 func (w *writer) sendContent(channel uint16, m wire.Method, header, body []byte) {
@@ -234,12 +275,8 @@ func (w *writer) take() (outbound, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for w.out.size == 0 && !w.closing && !w.failed {
-		if cap(w.spare.buf) > outboundKept {
-			w.spare.buf = nil
-		}
-		if cap(w.out.buf) > outboundKept {
-			w.out.buf = nil
-		}
+		w.spare.giveBack()
+		w.out.giveBack()
 		w.waits = true
 		w.wake.Wait()
 	}
@@ -248,6 +285,7 @@ func (w *writer) take() (outbound, bool) {
 	}
 	full := w.out
 	w.out, w.spare = w.spare, outbound{}
+	w.room.Broadcast()
 	return full, true
 }
 
@@ -258,6 +296,7 @@ func (w *writer) wrote(empty outbound, err error) []*vhosts.Queue {
 	w.spare = empty
 	if err != nil {
 		w.failed = true
+		w.room.Broadcast()
 		w.out.reset()
 		w.conn.Close() // ends the reader, which cleans up
 	}

@@ -117,6 +117,7 @@ type batchWriter struct {
 func (w *batchWriter) putRun(r *Run) error {
 	body := r.body
 	r.body = nil
+	defer body.Release()
 	for i := -1; i < len(r.others); i++ {
 		sh := &r.inline
 		if i >= 0 {

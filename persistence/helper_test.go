@@ -18,6 +18,7 @@ type text string
 
 func (t text) Size() int                  { return len(t) }
 func (t text) AppendTo(dst []byte) []byte { return append(dst, t...) }
+func (t text) Release()                   {}
 
 // result is a Waiter for one proposal.
 type result chan error

@@ -20,6 +20,10 @@ type Body interface {
 	// without allocating when dst has Size bytes of spare capacity. It must not
 	// block.
 	AppendTo(dst []byte) []byte
+	// Release is called once the store has encoded the body, or knows that it
+	// need not: the body may change from then on. A store that fails or is closed
+	// before calls it for none that it still has. It must not block.
+	Release()
 }
 
 // Run is one burst's messages, stored once under one name and shared by the

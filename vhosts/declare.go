@@ -70,6 +70,7 @@ func (v *VHost) DeclareQueue(d QueueDeclaration, w persistence.Waiter) (answer D
 
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	v.totals.Declared++
 	if q, exists := v.queues[d.Name]; exists {
 		if err := v.equivalentLocked(q, &d); err != nil {
 			return answer, false, err
@@ -80,6 +81,7 @@ func (v *VHost) DeclareQueue(d QueueDeclaration, w persistence.Waiter) (answer D
 		return answer, false, err
 	}
 	q := v.addQueueLocked(&d, v.hosts.store.NewID())
+	v.totals.Created++
 	if names := ineffective(d.Arguments); len(names) > 0 {
 		v.hosts.log.Warn("queue arguments are kept but have no effect yet",
 			"vhost", v.name, "queue", d.Name, "arguments", names)

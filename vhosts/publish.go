@@ -12,14 +12,14 @@ import (
 type Publication struct {
 	page *queue.Page
 	run  *persistence.Run // nil if nothing of it is to be stored
-	kept bool             // page is held by a queue or the store
+	kept bool             // page has other holders than the caller, and is compact
 }
 
 // Publish puts the messages of page into the queues of a route, as one run. If
 // they are persistent and the route is durable they are proposed to the store,
 // and w, which may be nil, is told when they are durable; otherwise they are
-// taken when Publish returns, and w is not used. kept says that the caller must
-// not touch the page any more; if it is false the caller may reuse it.
+// taken when Publish returns, and w is not used. kept says that the page has
+// other holders now; if it is false the caller may fill it anew.
 //
 // Called by a connection's reader without locks.
 func (h *Hosts) Publish(r *Route, page *queue.Page, persistent bool, w persistence.Waiter) (kept bool) {
@@ -38,6 +38,7 @@ func newPublication(r *Route, page *queue.Page, persistent bool) Publication {
 		return Publication{page: page}
 	}
 	page = page.Compact()
+	page.Hold() // the store's
 	return Publication{page: page, run: persistence.NewRun(page), kept: true}
 }
 
@@ -49,7 +50,11 @@ func (p *Publication) keepLocked(r *queue.Run) {
 		p.kept = true
 		p.page = p.page.Compact()
 	}
-	r.Page = p.page
+	if r.Page != nil && r.Page != p.page {
+		r.Page.Release()
+		p.page.Hold()
+		r.Page = p.page
+	}
 }
 
 // Settlement is messages of one consumer that leave or go back to their queue.
@@ -73,6 +78,8 @@ type TxPublication struct {
 // a crash all of it is there or nothing. w is told when it is durable. The pages
 // are kept.
 func (h *Hosts) CommitTx(publications []TxPublication, settlements []Settlement, w persistence.Waiter) {
+	h.tx.Lock()
+	defer h.tx.Unlock()
 	var records []persistence.Record
 	for i := range publications {
 		p := newPublication(publications[i].Route, publications[i].Page, publications[i].Persistent)
@@ -92,4 +99,7 @@ func (h *Hosts) CommitTx(publications []TxPublication, settlements []Settlement,
 		}
 	}
 	h.store.Propose(0, w, records...)
+	for i := range settlements {
+		settlements[i].Queue.release()
+	}
 }

@@ -35,7 +35,8 @@ type Queue struct {
 	mu          sync.Mutex
 	engine      queue.Engine
 	fx          queue.Effects
-	records     []persistence.Record // scratch of applyLocked
+	records     []persistence.Record // what the store has to know, not proposed yet
+	holding     bool                 // records wait for a transaction's proposal, see settleInto
 	deleted     bool
 	damaged     error // why the queue is out of service, nil if it is not
 	hadConsumer bool
@@ -87,15 +88,12 @@ func (q *Queue) publish(p *Publication) {
 	}
 	q.stats.Published += uint64(p.page.Len())
 	run := q.engine.Append(p.page, stored)
-	q.engine.Dispatch(&q.fx)
-	q.applyLocked()
+	q.dispatchLocked()
 	if run.Done() {
 		return
 	}
 	p.keepLocked(run)
-	if limit := q.vhost.hosts.options.ResidentBytes; q.engine.Resident() > limit {
-		q.engine.Trim(limit, isStored)
-	}
+	q.engine.Trim(q.vhost.hosts.options.ResidentBytes, isStored)
 }
 
 // isStored says whether a run's page can be read back.
@@ -178,6 +176,7 @@ func (q *Queue) ForgetGet(c *queue.Consumer) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.engine.ForgetGet(c)
+	q.dispatchLocked() // its message may just have come back, refused
 }
 
 // Settle takes acknowledged (or, with rejected, discarded) messages of consumer
@@ -190,7 +189,10 @@ func (q *Queue) Settle(c *queue.Consumer, numbers []uint64, rejected bool) {
 }
 
 // settleInto is Settle for a transaction: what the store has to know is appended
-// to records instead of being proposed.
+// to records instead of being proposed. From then on the queue holds what others
+// settle, until release: a mark states all that is settled of a run, so theirs
+// would make the transaction's known before its proposal, and the proposal would
+// take theirs back.
 func (q *Queue) settleInto(records []persistence.Record, c *queue.Consumer, numbers []uint64, rejected bool) []persistence.Record {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -199,8 +201,17 @@ func (q *Queue) settleInto(records []persistence.Record, c *queue.Consumer, numb
 	records = append(records, q.records...)
 	q.forgetRecordsLocked()
 	q.fx.Reset()
+	q.holding = true
 	q.dispatchLocked()
 	return records
+}
+
+// release proposes what was held since settleInto.
+func (q *Queue) release() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.holding = false
+	q.proposeLocked()
 }
 
 func (q *Queue) settleLocked(c *queue.Consumer, numbers []uint64, rejected bool) {
@@ -251,10 +262,13 @@ func (q *Queue) purge() uint64 {
 
 func (q *Queue) dispatchLocked() {
 	if q.deleted || q.damaged != nil {
+		q.applyLocked()
 		return
 	}
-	q.engine.Dispatch(&q.fx)
-	q.applyLocked()
+	for more := true; more; {
+		more = q.engine.Dispatch(&q.fx)
+		q.applyLocked()
+	}
 }
 
 // applyLocked carries out the effects of the steps since the last call:
@@ -265,14 +279,12 @@ func (q *Queue) applyLocked() {
 	}
 	q.answerEmptyLocked(q.fx.Empty)
 	q.collectLocked()
-	if len(q.records) > 0 {
-		q.vhost.hosts.store.Propose(0, nil, q.records...)
-		q.forgetRecordsLocked()
-	}
+	q.proposeLocked()
 	for _, r := range q.fx.Loads {
 		q.vhost.hosts.pages.read(q, r)
 	}
 	q.fx.Reset()
+	q.engine.ReleasePages()
 }
 
 // collectLocked turns what the engine settled into records for the store.
@@ -286,6 +298,13 @@ func (q *Queue) collectLocked() {
 		if share, ok := r.Stored.(*persistence.Share); ok {
 			q.records = append(q.records, persistence.Drop(share))
 		}
+	}
+}
+
+func (q *Queue) proposeLocked() {
+	if len(q.records) > 0 && !q.holding {
+		q.vhost.hosts.store.Propose(0, nil, q.records...)
+		q.forgetRecordsLocked()
 	}
 }
 
@@ -352,9 +371,7 @@ func (q *Queue) loaded(r *queue.Run, page *queue.Page, err error) {
 	}
 	q.engine.Loaded(r, page)
 	q.dispatchLocked()
-	if limit := q.vhost.hosts.options.ResidentBytes; q.engine.Resident() > limit {
-		q.engine.Trim(limit, isStored)
-	}
+	q.engine.Trim(q.vhost.hosts.options.ResidentBytes, isStored)
 }
 
 // removeLocked takes the queue out of service for good. It returns the ready

@@ -31,6 +31,7 @@ func (v *VHost) deleteLocked(q *Queue, w persistence.Waiter, check func() *wire.
 	q.mu.Unlock()
 
 	delete(v.queues, q.name)
+	v.totals.Deleted++
 	if q.durable {
 		records = append(records, persistence.DeleteConfig(queueKey(v.id, q.name)))
 	}

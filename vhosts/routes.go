@@ -75,14 +75,14 @@ func (c *Routes) route(p *wire.PublishView, headers []byte, extra []string) (rou
 	v := c.vhost
 	v.routes.RLock()
 	defer v.routes.RUnlock()
-	x, ok := v.router.Lookup(p.Exchange)
+	x, ok := v.router.Lookup(p.Exchange())
 	switch {
 	case !ok:
-		return &Route{Err: wire.Errorf(wire.NotFound, "no exchange '%s' in vhost '%s'", p.Exchange, v.name)}, true
+		return &Route{Err: wire.Errorf(wire.NotFound, "no exchange '%s' in vhost '%s'", p.Exchange(), v.name)}, true
 	case x.Internal:
-		return &Route{Err: wire.Errorf(wire.AccessRefused, "cannot publish to internal exchange '%s' in vhost '%s'", p.Exchange, v.name)}, true
+		return &Route{Err: wire.Errorf(wire.AccessRefused, "cannot publish to internal exchange '%s' in vhost '%s'", p.Exchange(), v.name)}, true
 	}
-	queues := v.router.Route(&c.scratch, exchanges.Publish[*Queue]{Exchange: x, Key: p.RoutingKey, CC: extra, Headers: headers})
+	queues := v.router.Route(&c.scratch, exchanges.Publish[*Queue]{Exchange: x, Key: p.RoutingKey(), CC: extra, Headers: headers})
 	return &Route{
 		Queues:  slices.Clone(queues),
 		Durable: slices.ContainsFunc(queues, (*Queue).Durable),

@@ -85,3 +85,17 @@ func (v *VHost) BindingsTo(name string, toExchange bool) []Binding {
 	}
 	return withoutReplies(v.router.BindingsToQueue(name))
 }
+
+// QueueTotals count what happened to a virtual host's queues since the start.
+type QueueTotals struct {
+	Declared uint64 // declarations, refused ones and those of existing queues included
+	Created  uint64 // queues that were new, recovered ones not included
+	Deleted  uint64
+}
+
+// Totals counts what happened to the virtual host's queues so far.
+func (v *VHost) Totals() QueueTotals {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.totals
+}

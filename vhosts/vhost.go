@@ -26,6 +26,7 @@ type VHost struct {
 	mu       sync.Mutex
 	queues   map[string]*Queue
 	unstable atomic.Int64 // changes proposed and not durable yet
+	totals   QueueTotals
 
 	// routes guards router: changes happen under mu and routes, look-ups under
 	// routes alone. version is the router's, so that cached routes can be checked

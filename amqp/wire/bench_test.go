@@ -42,7 +42,7 @@ func readBurst(b []byte) *Error {
 			if err != nil {
 				return err
 			}
-			if _, err := ScanProperties(h.Properties); err != nil {
+			if _, err := scanProperties(h.Properties); err != nil {
 				return err
 			}
 		}
@@ -54,7 +54,7 @@ func readBurst(b []byte) *Error {
 // counted for the whole process.
 func TestMessagePathDoesNotAllocate(t *testing.T) {
 	in, rich := burst(1024), richProperties()
-	view, err := ScanProperties(rich)
+	view, err := scanProperties(rich)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func TestMessagePathDoesNotAllocate(t *testing.T) {
 	out := make([]byte, 0, 4096)
 	for name, f := range map[string]func(){
 		"read":             func() { _ = readBurst(in) },
-		"ScanProperties":   func() { _, _ = ScanProperties(rich) },
+		"ScanProperties":   func() { _, _ = scanProperties(rich) },
 		"ValidTable":       func() { ValidTable(view.Headers) },
 		"LookupField":      func() { LookupField(view.Headers, "CC") },
 		"ReplaceReplyTo":   func() { ReplaceReplyTo(out, rich, "amq.rabbitmq.reply-to.x") },
@@ -94,7 +94,7 @@ func TestHostileInputAllocatesLittle(t *testing.T) {
 		"announced frame": func() { _, _, _ = ParseFrame([]byte{3, 0, 1, 0xff, 0xff, 0xff, 0xff}, 0) },
 		"deep table":      func() { _, _ = ParseTable(deep) },
 		"long table":      func() { _, _ = ParseTable(publish[2:]) },
-		"bad properties":  func() { _, _ = ScanProperties(publish) },
+		"bad properties":  func() { _, _ = scanProperties(publish) },
 	} {
 		if n := testing.AllocsPerRun(10, f); n != 0 {
 			t.Errorf("%s allocates %v times", name, n)
@@ -141,7 +141,7 @@ func BenchmarkScanProperties(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := ScanProperties(raw); err != nil {
+				if _, err := scanProperties(raw); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -15,7 +15,7 @@
 //     after changing it. The methods of the message path have views that
 //     neither allocate nor copy: [ParsePublish], [ParseAck], [ParseNack],
 //     [ParseReject], [AppendDeliver], [AppendAck] and [AppendNack].
-//   - Content: [ParseHeader] splits a content header; [ScanProperties] checks
+//   - Content: [ParseHeader] splits a content header; [PropertyView.Scan] checks
 //     its property list in place and picks out what a broker acts on, while
 //     [ParseProperties] decodes all of it.
 //   - Field tables: [ParseTable] decodes, [ValidTable] only checks, and

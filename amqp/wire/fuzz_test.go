@@ -100,7 +100,7 @@ func checkMessagePath(t *testing.T, m Method, payload []byte) {
 	switch m := m.(type) {
 	case *BasicPublish:
 		v, err := ParsePublish(args)
-		if err != nil || string(v.Exchange) != m.Exchange || string(v.RoutingKey) != m.RoutingKey ||
+		if err != nil || string(v.Exchange()) != m.Exchange || string(v.RoutingKey()) != m.RoutingKey ||
 			v.Mandatory != m.Mandatory || v.Immediate != m.Immediate {
 			t.Errorf("%+v, view %+v, %v", m, v, err)
 		}
@@ -132,7 +132,7 @@ func FuzzProperties(f *testing.F) {
 	f.Add(AppendProperties(nil, &Properties{Flags: flagsDefined, Headers: everyType(), ReplyTo: "r", UserID: "u"}), "longstr")
 	f.Fuzz(func(t *testing.T, raw []byte, name string) {
 		p, err := ParseProperties(raw)
-		v, scanErr := ScanProperties(raw)
+		v, scanErr := scanProperties(raw)
 		if (err == nil) != (scanErr == nil) {
 			t.Fatalf("ParseProperties: %v, ScanProperties: %v", err, scanErr)
 		}
@@ -146,10 +146,10 @@ func FuzzProperties(f *testing.F) {
 		}
 		checkView(t, &p, &v)
 		checkSame(t, raw[2:], AppendProperties(nil, &p)[2:])
-		if again, err := ScanProperties(replaced); err != nil || string(again.ReplyTo) != name[:min(len(name), maxShortString)] {
+		if again, err := scanProperties(replaced); err != nil || string(again.ReplyTo) != name[:min(len(name), maxShortString)] {
 			t.Errorf("after ReplaceReplyTo: %+v, %v", again, err)
 		}
-		again, err := ScanProperties(removed)
+		again, err := scanProperties(removed)
 		if err != nil {
 			t.Errorf("after RemoveHeader: %v", err)
 		}

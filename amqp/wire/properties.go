@@ -17,7 +17,7 @@ type Header struct {
 	Weight   uint16 // 0 from a correct peer
 	BodySize uint64 // in bytes; [MaxBodySize] is for the caller to enforce
 	// Properties are the property flags and the property list, unchecked, as
-	// [ScanProperties] and [ParseProperties] take them. They alias the payload.
+	// [PropertyView.Scan] and [ParseProperties] take them. They alias the payload.
 	Properties []byte
 }
 

@@ -26,33 +26,35 @@ type PropertyView struct {
 // Has reports whether every property of the flags is present.
 func (v *PropertyView) Has(flags uint16) bool { return v.Flags&flags == flags }
 
-// ScanProperties checks property flags and a property list to the last byte,
-// the headers table included, and returns a view of them. It accepts exactly
-// what [ParseProperties] accepts and allocates nothing on success.
-func ScanProperties(raw []byte) (v PropertyView, err *Error) {
-	if len(raw) < 2 {
-		return PropertyView{}, errProperties
-	}
-	v.Flags = binary.BigEndian.Uint16(raw) & flagsDefined
-	// Most messages have no property, or only a delivery mode.
+// PlainProperties recognises the property lists of most messages: empty, or a
+// delivery mode alone. If ok is false the list has to be scanned.
+func PlainProperties(raw []byte) (deliveryMode uint8, ok bool) {
 	switch {
-	case v.Flags == 0 && len(raw) == 2:
-		return v, nil
-	case v.Flags == FlagDeliveryMode && len(raw) == 3:
-		v.DeliveryMode = raw[2]
-		return v, nil
+	case len(raw) == 2 && binary.BigEndian.Uint16(raw)&flagsDefined == 0:
+		return 0, true
+	case len(raw) == 3 && binary.BigEndian.Uint16(raw)&flagsDefined == FlagDeliveryMode:
+		return raw[2], true
 	}
-	return scanProperties(v, raw[2:])
+	return 0, false
 }
 
-// scanProperties scans the property list that v.Flags describes.
-func scanProperties(v PropertyView, list []byte) (PropertyView, *Error) {
+// Scan checks property flags and a property list to the last byte, the headers
+// table included, and makes v a view of them. It accepts exactly what
+// [ParseProperties] accepts and allocates nothing on success. After an error v
+// holds nothing of use.
+func (v *PropertyView) Scan(raw []byte) *Error {
+	*v = PropertyView{}
+	if len(raw) < 2 {
+		return errProperties
+	}
+	v.Flags = binary.BigEndian.Uint16(raw) & flagsDefined
+	list := raw[2:]
 	for flags := v.Flags; flags != 0; {
 		flag := firstFlag(flags)
 		flags &^= flag
 		size, ok := propertySize(flag, list)
 		if !ok {
-			return PropertyView{}, errProperties
+			return errProperties
 		}
 		value := list[:size:size]
 		list = list[size:]
@@ -60,7 +62,7 @@ func scanProperties(v PropertyView, list []byte) (PropertyView, *Error) {
 		case FlagHeaders:
 			v.Headers = value[4:]
 			if !ValidTable(v.Headers) {
-				return PropertyView{}, errProperties
+				return errProperties
 			}
 		case FlagDeliveryMode:
 			v.DeliveryMode = value[0]
@@ -79,9 +81,9 @@ func scanProperties(v PropertyView, list []byte) (PropertyView, *Error) {
 		}
 	}
 	if len(list) != 0 {
-		return PropertyView{}, errProperties
+		return errProperties
 	}
-	return v, nil
+	return nil
 }
 
 // firstFlag returns the highest set flag: the next property of the list.
@@ -143,7 +145,7 @@ func locate(raw []byte, flag uint16) (start, end int, ok bool) {
 
 // ReplaceReplyTo appends property flags and a property list with the reply-to
 // property set to replyTo and everything else byte for byte as it is in raw.
-// raw has passed [ScanProperties]; otherwise it is appended unchanged. replyTo
+// raw has passed [PropertyView.Scan]; otherwise it is appended unchanged. replyTo
 // is at most 255 bytes.
 func ReplaceReplyTo(dst, raw []byte, replyTo string) []byte {
 	start, end, ok := locate(raw, FlagReplyTo)
@@ -159,7 +161,7 @@ func ReplaceReplyTo(dst, raw []byte, replyTo string) []byte {
 // RemoveHeader appends property flags and a property list without the fields
 // of that name in the headers table, and everything else byte for byte as it
 // is in raw. A table that becomes empty stays present. raw has passed
-// [ScanProperties]; otherwise it is appended unchanged.
+// [PropertyView.Scan]; otherwise it is appended unchanged.
 func RemoveHeader(dst, raw []byte, name string) []byte {
 	start, end, ok := locate(raw, FlagHeaders)
 	if !ok || start == end {

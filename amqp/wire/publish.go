@@ -9,16 +9,25 @@ import "encoding/binary"
 // method id, are read in place and their frames are written without building a
 // struct.
 
-// PublishView is basic.publish read in place. Its slices alias the arguments.
+// PublishView is basic.publish read in place. ExchangeAndKey aliases the arguments.
 type PublishView struct {
 	// ExchangeAndKey are the exchange name and the routing key as two short
 	// strings back to back: the same bytes that end a basic.deliver, and equal
 	// exactly when exchange and routing key are equal.
 	ExchangeAndKey []byte
-	Exchange       []byte
-	RoutingKey     []byte
 	Mandatory      bool
 	Immediate      bool
+}
+
+// Exchange is the exchange's name.
+func (v *PublishView) Exchange() []byte {
+	end := 1 + int(v.ExchangeAndKey[0])
+	return v.ExchangeAndKey[1:end:end]
+}
+
+// RoutingKey is the routing key.
+func (v *PublishView) RoutingKey() []byte {
+	return v.ExchangeAndKey[2+int(v.ExchangeAndKey[0]):]
 }
 
 // ParsePublish reads the arguments of basic.publish. As in RabbitMQ 4.3 the
@@ -39,8 +48,6 @@ func ParsePublish(args []byte) (v PublishView, err *Error) {
 	}
 	return PublishView{
 		ExchangeAndKey: args[exchange:flags:flags],
-		Exchange:       args[exchange+1 : key : key],
-		RoutingKey:     args[key+1 : flags : flags],
 		Mandatory:      args[flags]&1 != 0,
 		Immediate:      args[flags]&2 != 0,
 	}, nil

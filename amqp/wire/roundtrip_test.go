@@ -136,15 +136,15 @@ func TestPropertiesRoundTrip(t *testing.T) {
 		if err != nil || !bytes.Equal(AppendProperties(nil, &got), raw) {
 			t.Fatalf("%+v came back as %+v, %v", p, got, err)
 		}
-		v, err := ScanProperties(raw)
+		v, err := scanProperties(raw)
 		if err != nil {
-			t.Fatalf("ScanProperties(% x): %v", raw, err)
+			t.Fatalf("scanProperties(% x): %v", raw, err)
 		}
 		checkView(t, &p, &v)
-		if _, err := ScanProperties(raw[:len(raw)-1]); err == nil {
+		if _, err := scanProperties(raw[:len(raw)-1]); err == nil {
 			t.Fatalf("% x is accepted without its last byte", raw)
 		}
-		if _, err := ScanProperties(append(raw, 0)); err == nil {
+		if _, err := scanProperties(append(raw, 0)); err == nil {
 			t.Fatalf("% x is accepted with a byte too many", raw)
 		}
 	})
@@ -239,7 +239,7 @@ func TestMessagePath(t *testing.T) {
 
 		publish := &BasicPublish{Exchange: exchange, RoutingKey: key, Mandatory: one, Immediate: two}
 		v, err := ParsePublish(publish.append(nil))
-		if err != nil || string(v.Exchange) != exchange || string(v.RoutingKey) != key || v.Mandatory != one || v.Immediate != two {
+		if err != nil || string(v.Exchange()) != exchange || string(v.RoutingKey()) != key || v.Mandatory != one || v.Immediate != two {
 			t.Fatalf("ParsePublish of %+v = %+v, %v", publish, v, err)
 		}
 		deliver := &BasicDeliver{ConsumerTag: "tag", DeliveryTag: tag, Redelivered: one, Exchange: exchange, RoutingKey: key}

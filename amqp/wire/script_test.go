@@ -167,7 +167,7 @@ func showValue(value any, indent string) string {
 func showProperties(t *testing.T, raw []byte) string {
 	t.Helper()
 	p, err := ParseProperties(raw)
-	v, scanErr := ScanProperties(raw)
+	v, scanErr := scanProperties(raw)
 	if err != nil || scanErr != nil {
 		if err == nil || scanErr == nil {
 			t.Errorf("ParseProperties: %v, ScanProperties: %v", err, scanErr)
@@ -219,4 +219,10 @@ func checkView(t reporter, p *Properties, v *PropertyView) {
 	if !reflect.DeepEqual(scanned, decoded) {
 		t.Errorf("scanned %+v, decoded %+v", scanned, decoded)
 	}
+}
+
+// scanProperties is PropertyView.Scan as a function.
+func scanProperties(raw []byte) (v PropertyView, err *Error) {
+	err = v.Scan(raw)
+	return v, err
 }

@@ -3,6 +3,8 @@
 
 package queue
 
+import "slices"
+
 // Read-ahead: while messages are handed out from one run, the pages of the runs
 // after it are asked for, so that a consumer of a backlog does not wait for the
 // disk at every run.
@@ -20,19 +22,28 @@ type segment struct {
 	returned    bool // taken from the set returned, not from the cursor
 }
 
+// stepMessages bounds what one Dispatch hands out, so that its deliveries reach
+// the sinks, which say when they are full, before more are made.
+const stepMessages = MaxRunMessages
+
 // Dispatch hands ready messages, lowest number first, to waiting basic.gets and
-// to consumers with credit until one of them runs out. Afterwards this holds:
-// if a message is ready and its page is in memory, no consumer has credit; and
-// if its page is not, a load of it is under way.
-func (e *Engine) Dispatch(fx *Effects) {
+// to consumers with credit until one of them runs out, or the step is large
+// enough: then it reports true, and is to be called again once the effects have
+// been carried out. After it reported false this holds: if a message is ready
+// and its page is in memory, no consumer has credit; and if its page is not, a
+// load of it is under way.
+func (e *Engine) Dispatch(fx *Effects) (more bool) {
+	handed := uint32(0)
 	for e.ready > 0 && (len(e.consumers) > 0 || len(e.getters) > 0) {
+		if more = handed >= stepMessages; more {
+			break
+		}
 		s := e.nextReady()
 		if s.run.Page == nil {
-			if !e.wanted() {
-				break
+			if e.wanted() {
+				e.load(s.run, fx)
+				e.readAhead(fx)
 			}
-			e.load(s.run, fx)
-			e.readAhead(fx)
 			break
 		}
 		taken := e.share(s, fx)
@@ -40,9 +51,11 @@ func (e *Engine) Dispatch(fx *Effects) {
 			break
 		}
 		e.take(s, taken, fx)
+		handed += taken
 	}
 	e.compact()
 	e.answerGetters(fx)
+	return more
 }
 
 // wanted says whether anybody would take a message if its page were here.
@@ -109,9 +122,6 @@ func (e *Engine) share(s segment, fx *Effects) uint32 {
 // in turn first, each with how many it may take.
 func (e *Engine) chooseEligible(n uint32) {
 	e.eligible = e.eligible[:0]
-	if e.turn >= len(e.consumers) {
-		e.turn = 0
-	}
 	for i := range e.consumers {
 		c := e.consumers[(e.turn+i)%len(e.consumers)]
 		if credit := c.credit(n); credit > 0 {
@@ -129,18 +139,18 @@ func (e *Engine) chooseEligible(n uint32) {
 func (e *Engine) round(s segment, done uint32, fx *Effects) uint32 {
 	left, k := s.count-done, uint32(len(e.eligible))
 	if left < k {
-		// The last, incomplete turn: the consumer after its last taker is next.
+		// The last, incomplete turn.
 		for i := range left {
 			e.deal(e.eligible[i], s, done+i, 1, 1, fx)
 		}
-		e.turn = e.position(e.eligible[left])
+		e.turnAfter(e.eligible[left-1])
 		return left
 	}
 	turns := left / k
 	for _, c := range e.eligible {
 		turns = min(turns, c.turn)
 	}
-	e.turn = e.position(e.eligible[0])
+	e.turnAfter(e.eligible[k-1])
 	for i, c := range e.eligible {
 		e.deal(c, s, done+uint32(i), k, turns, fx)
 	}
@@ -156,13 +166,10 @@ func (e *Engine) round(s segment, done uint32, fx *Effects) uint32 {
 	return turns * k
 }
 
-func (e *Engine) position(c *Consumer) int {
-	for i, other := range e.consumers {
-		if other == c {
-			return i
-		}
-	}
-	return 0
+// turnAfter makes the consumer after c the next one served, even if it has no
+// credit now: it may have some by then.
+func (e *Engine) turnAfter(c *Consumer) {
+	e.turn = (slices.Index(e.consumers, c) + 1) % len(e.consumers)
 }
 
 // deal gives consumer c every stride-th message of s from offset skip on, count

@@ -22,7 +22,10 @@ type Engine struct {
 	unacked  uint64 // messages handed out and neither settled nor returned
 	bytes    uint64 // body bytes of ready and unacked messages, see Run.liveBytes
 	resident uint64 // bytes of the pages the directory holds
-	trimmed  uint64 // pages of runs below this number were already considered by Trim
+	trimmed  uint64 // handed-out runs below this number were looked at by Trim
+	kept     uint64 // runs below this number came when there was room, or were looked at by Trim
+
+	dropped []*Page // let go of, to be released by ReleasePages
 
 	consumers []*Consumer
 	turn      int         // consumers[turn] is the next one served
@@ -65,10 +68,11 @@ func (e *Engine) DeliveredUpTo() uint64 {
 	return e.next
 }
 
-// Append puts the page's messages at the end of the queue as one run. stored is
-// the store's handle, nil for a run in memory only. The page must not be empty
-// and stays as it is while the run holds it.
+// Append puts the page's messages at the end of the queue as one run, which
+// becomes a holder of the page. stored is the store's handle, nil for a run in
+// memory only. The page must not be empty.
 func (e *Engine) Append(page *Page, stored any) *Run {
+	page.Hold()
 	r := &Run{First: e.next, Count: uint32(page.Len()), Bytes: page.BodyBytes(), Page: page, Stored: stored}
 	e.push(r)
 	e.resident += uint64(page.Bytes())
@@ -86,6 +90,7 @@ func (e *Engine) Restore(first uint64, count uint32, bytes uint64, settled Bitma
 		return fmt.Errorf("run of %d messages from number %d has marks past its end", count, first)
 	}
 	e.push(&Run{First: first, Count: count, Bytes: bytes, Stored: stored, settled: settled, gone: settled.Count()})
+	e.kept = e.next
 	return nil
 }
 
@@ -114,29 +119,40 @@ func (e *Engine) RedeliverBelow(n uint64) { e.redeliveredBelow = n }
 func (e *Engine) Settle(numbers []uint64, fx *Effects) error {
 	var wrong error
 	at := 0
-	for _, n := range numbers {
-		at = max(0, e.dir.find(n, at))
-		if at >= e.dir.len() || !e.settleOne(e.dir.at(at), n, fx) {
-			wrong = fmt.Errorf("message %d is settled but not in the queue", n)
-			continue
+	for len(numbers) > 0 {
+		if at = max(0, e.dir.find(numbers[0], at)); at < e.dir.len() {
+			n := e.settleIn(e.dir.at(at), numbers, fx)
+			numbers = numbers[n:]
+			if n > 0 {
+				continue
+			}
 		}
-		e.unacked--
+		wrong = fmt.Errorf("message %d is settled but not unacked", numbers[0])
+		numbers = numbers[1:]
 	}
 	e.compact()
 	return wrong
 }
 
-// settleOne settles message n of run r; false if it is not r's or already gone.
-func (e *Engine) settleOne(r *Run, n uint64, fx *Effects) bool {
-	if n < r.First || n >= r.end() || r.settled.Has(uint32(n-r.First)) {
-		return false
-	}
+// settleIn settles those of the leading numbers that are unacked messages of run
+// r, and returns how many these are.
+func (e *Engine) settleIn(r *Run, numbers []uint64, fx *Effects) (n int) {
 	before := r.liveBytes()
-	r.settled.Set(uint32(n - r.First))
-	r.gone++
-	e.bytes -= before - r.liveBytes()
-	e.settled(r, fx)
-	return true
+	for _, number := range numbers {
+		offset := number - r.First // huge if number lies below
+		if offset >= uint64(r.sent) || r.settled.Has(uint32(offset)) || !e.returned.empty() && e.returned.has(number) {
+			break
+		}
+		r.settled.Set(uint32(offset))
+		n++
+	}
+	if n > 0 {
+		r.gone += uint32(n)
+		e.bytes -= before - r.liveBytes()
+		e.unacked -= uint64(n)
+		e.settled(r, fx)
+	}
+	return n
 }
 
 // settled records in fx that some of r's messages have just gone.
@@ -163,14 +179,11 @@ func (e *Engine) Return(numbers []uint64) {
 // ones stay.
 func (e *Engine) Purge(fx *Effects) uint64 {
 	purged := e.ready
-	at := 0
 	for !e.returned.empty() {
-		h := e.returned.head()
-		for n := h.first; n <= h.last; n++ {
-			at = max(0, e.dir.find(n, at))
-			e.settleOne(e.dir.at(at), n, fx)
-		}
-		e.returned.take(h.last - h.first + 1)
+		s := e.nextReady()
+		e.settleDealt(s.run, s.from, 1, s.count)
+		e.settled(s.run, fx)
+		e.returned.take(uint64(s.count))
 	}
 	for ; e.cursor < e.dir.len(); e.cursor++ {
 		r := e.dir.at(e.cursor)
@@ -206,6 +219,9 @@ func (e *Engine) RemoveConsumer(c *Consumer) bool {
 	c.added = false
 	if i < e.turn {
 		e.turn--
+	}
+	if e.turn == len(e.consumers) {
+		e.turn = 0
 	}
 	return true
 }

@@ -7,6 +7,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 )
 
 // The bounds of a run: a page is closed when it holds MaxRunMessages messages
@@ -23,11 +25,55 @@ const (
 // A page is filled by one goroutine (the publishing connection's reader, or
 // the page reader that loads it) and is immutable once a queue has seen it;
 // until Reset it may then be read by anyone.
+//
+// A page made by Pages is used again when the last of its holders has released
+// it. Holders are its filler, every run it was appended to, and the store until
+// it has written it. Memory of pages from elsewhere, and of pages whose bodies
+// something else may still refer to (see Pin), is left to the garbage collector.
 type Page struct {
 	buf      []byte
 	messages []message
 	bodies   uint64 // body bytes of all messages
+
+	pages   *Pages // nil: never used again
+	holders atomic.Int32
 }
+
+// Pages makes pages and takes those back that nobody holds any more. The zero
+// value is ready; it is safe for concurrent use.
+type Pages struct{ pool sync.Pool }
+
+// New returns an empty page with one holder, the caller.
+func (p *Pages) New() *Page {
+	page, ok := p.pool.Get().(*Page)
+	if !ok {
+		page = new(Page)
+	}
+	page.pages = p
+	page.holders.Store(1)
+	return page
+}
+
+// Hold adds a holder.
+func (p *Page) Hold() { p.holders.Add(1) }
+
+// Release takes one holder away; what was held must not be touched any more.
+func (p *Page) Release() {
+	if left := p.holders.Add(-1); left != 0 || p.pages == nil {
+		return
+	}
+	p.Reset()
+	if cap(p.buf) <= 2*MaxRunBytes {
+		p.pages.pool.Put(p)
+	}
+}
+
+// Pin leaves the page's memory to the garbage collector: somebody who is no
+// holder refers to it. Called by a holder before others can see the page.
+func (p *Page) Pin() { p.pages = nil }
+
+// Pinned reports whether Pin was called, or the page was made without Pages.
+func (p *Page) Pinned() bool { return p.pages == nil }
 
 // message says where the parts of one message lie: they follow each other in
 // the page's buffer from offset on.

@@ -38,47 +38,72 @@ func (e *Engine) Loaded(r *Run, page *Page) {
 func (e *Engine) dropPage(r *Run) {
 	if r.Page != nil {
 		e.resident -= uint64(r.Page.Bytes())
+		e.dropped = append(e.dropped, r.Page)
 		r.Page = nil
 	}
 }
 
+// ReleasePages releases the pages that the engine has let go of since the last
+// call. Called after the effects of those steps have been carried out, as their
+// deliveries refer to pages.
+func (e *Engine) ReleasePages() {
+	for i, p := range e.dropped {
+		p.Release()
+		e.dropped[i] = nil
+	}
+	e.dropped = e.dropped[:0]
+}
+
 // Trim drops pages until at most limit bytes are resident: first of runs that
 // were handed out whole, whose bytes are wanted again only if they come back,
-// then from the end of the queue, which is wanted last. Only runs that stored
-// reports as readable from disk can go; the run at the cursor always stays.
+// then of those that came when there was no room left, so that the head of the
+// queue stays. Only what stored reports as readable from disk can go.
+//
+// The shell calls it after each Append and Loaded, with or without room. It
+// looks at each run once, or until that is stored, so a call costs no more than
+// what came since the last.
 func (e *Engine) Trim(limit uint64, stored func(*Run) bool) {
 	if e.resident <= limit {
+		e.kept = e.next
 		return
 	}
-	for i := e.firstUntrimmed(); i < e.cursor && e.resident > limit; i++ {
-		r := e.dir.at(i)
-		if r.Page != nil && !stored(r) {
+	for i := e.position(e.trimmed); i < e.cursor && e.resident > limit; i++ {
+		if !e.trim(e.dir.at(i), stored) {
 			break
 		}
-		e.dropPage(r)
-		e.trimmed = r.end()
+		e.trimmed = e.dir.at(i).end()
 	}
-	for i := e.dir.len() - 1; i > e.cursor && e.resident > limit; i-- {
-		r := e.dir.at(i)
-		if r.Page == nil && !r.Done() {
-			break // from here to the window at the head everything is on disk
+	for i := max(e.cursor+1, e.position(e.kept)); i < e.dir.len() && e.resident > limit; i++ {
+		if !e.trim(e.dir.at(i), stored) {
+			break
 		}
-		if r.Page != nil && stored(r) {
-			e.dropPage(r)
-		}
+		e.kept = e.dir.at(i).end()
 	}
 }
 
-// firstUntrimmed is the position of the first run at or above the number up to
-// which Trim has come.
-func (e *Engine) firstUntrimmed() int {
-	if e.dir.len() == 0 || e.trimmed <= e.dir.at(0).First {
+// trim drops the page of run r if it can be read back. It reports false if that
+// is not so yet, as the run, and with it all later ones, is on its way to the
+// store.
+func (e *Engine) trim(r *Run, stored func(*Run) bool) bool {
+	if r.Page == nil || r.Stored == nil {
+		return true
+	}
+	if !stored(r) {
+		return false
+	}
+	e.dropPage(r)
+	return true
+}
+
+// position is the position of the first run at or above a number.
+func (e *Engine) position(number uint64) int {
+	if e.dir.len() == 0 || number <= e.dir.at(0).First {
 		return 0
 	}
 	low, high := 0, e.dir.len()
 	for low < high {
 		middle := int(uint(low+high) >> 1)
-		if e.dir.at(middle).First < e.trimmed {
+		if e.dir.at(middle).First < number {
 			low = middle + 1
 		} else {
 			high = middle

@@ -41,10 +41,7 @@ func Command() *cobra.Command {
 		Example: examples,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			changed := cmd.Flags().Changed
-			o.explicit.exchange = changed("exchange")
-			o.explicit.exchangeType = changed("type")
-			o.explicit.durable = changed("durable")
+			o.noteChanged(cmd)
 			if err := o.complete(); err != nil {
 				return err
 			}
@@ -89,7 +86,7 @@ func (o *options) register(cmd *cobra.Command) {
 	f.StringSliceVarP(&o.flags, "flag", "f", nil, "message flag, persistent or mandatory; may be repeated")
 	f.IntVarP(&o.confirm, "confirm", "c", 0, "publisher confirms, with at most this many messages open (0 for none)")
 	f.IntVarP(&o.prefetch, "qos", "q", 0, "prefetch per consumer (0 for no limit)")
-	f.IntVarP(&o.multiAckEach, "multi-ack-every", "A", 0, "acknowledge this many messages at once")
+	f.IntVarP(&o.multiAckEvery, "multi-ack-every", "A", 0, "acknowledge this many messages at once")
 	f.BoolVarP(&o.autoAck, "autoack", "a", false, "consume without acknowledgements")
 
 	f.Float64VarP(&o.rate, "rate", "r", 0, "messages a second per producer (0 for no limit)")
@@ -102,4 +99,12 @@ func (o *options) register(cmd *cobra.Command) {
 	f.BoolVar(&o.verify, "verify", true, "fail when confirmed messages are not delivered; turn off when others consume or the queue drops messages")
 	f.BoolVar(&o.json, "json", false, "print the result as a JSON object on the last line")
 	f.BoolP("help", "?", false, "help for perf")
+}
+
+// noteChanged remembers which options were given that have no fixed default.
+func (o *options) noteChanged(cmd *cobra.Command) {
+	changed := cmd.Flags().Changed
+	o.explicit.exchange = changed("exchange")
+	o.explicit.exchangeType = changed("type")
+	o.explicit.durable = changed("durable")
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,6 +23,9 @@ const (
 	dialTimeout = 30 * time.Second
 	// closeTimeout bounds how long the server may take to close a connection.
 	closeTimeout = 5 * time.Second
+	// answerTimeout bounds the exchange of last words with a server that closes
+	// the connection.
+	answerTimeout = time.Second
 	// maxFrame is the largest frame this client asks for, in bytes.
 	maxFrame = 128 << 10
 	// readSize is the size of the inbound buffer, with room for a whole frame
@@ -46,12 +50,16 @@ type conn struct {
 
 	blocked atomic.Bool // the server said that it does not read for now
 
-	wake chan struct{} // capacity 1: there may be something to write
-	done chan struct{} // closed when both goroutines have ended
+	wake    chan struct{} // capacity 1: there may be something to write
+	closing atomic.Bool   // set by the reader: write the control frames and end
+	written chan struct{} // closed when the writer has ended
+	done    chan struct{} // closed when both goroutines have ended
 
-	failOnce sync.Once
-	failed   chan struct{} // closed when the connection must end
-	err      error         // set before failed is closed; nil after a clean close
+	started   bool // set by start
+	onFailure func(error)
+	failOnce  sync.Once
+	failed    chan struct{} // closed when the connection must end
+	err       error         // set before failed is closed; nil after a clean close
 }
 
 // serverError is what the server said when it closed a connection, a channel or
@@ -93,6 +101,7 @@ func dial(ctx context.Context, o *options, name string) (*conn, error) {
 		frameMax: wire.FrameMinSize,
 		in:       make([]byte, readSize),
 		wake:     make(chan struct{}, 1),
+		written:  make(chan struct{}),
 		done:     make(chan struct{}),
 		failed:   make(chan struct{}),
 	}
@@ -272,8 +281,11 @@ func (c *conn) fill() error {
 	if n > 0 {
 		return nil
 	}
-	if errors.Is(err, io.EOF) {
+	switch {
+	case errors.Is(err, io.EOF):
 		return errors.New("the server closed the connection without a reason")
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return errors.New("the server sent nothing in time, not even a heartbeat")
 	}
 	return err
 }

@@ -38,19 +38,22 @@ type source interface {
 var errClosed = errors.New("connection closed")
 
 // start hands the connection to its reader and writer. src is nil for a
-// connection that only sends control frames.
-func (c *conn) start(h handler, src source) {
+// connection that only sends control frames. onFailure is called once if the
+// connection fails, from whichever goroutine notices.
+func (c *conn) start(h handler, src source, onFailure func(error)) {
+	c.started, c.onFailure = true, onFailure
 	// As in deadline: a closed connection shows in the loops.
 	_ = c.net.SetDeadline(time.Time{})
-	writer := make(chan struct{})
 	go func() {
-		defer close(writer)
-		c.fail(c.writeLoop(src))
+		defer close(c.written)
+		if err := c.writeLoop(src); err != nil {
+			c.fail(err)
+		}
 	}()
 	go func() {
 		defer close(c.done)
 		c.fail(c.readLoop(h))
-		<-writer
+		<-c.written
 	}()
 }
 
@@ -58,11 +61,15 @@ func (c *conn) start(h handler, src source) {
 // end.
 func (c *conn) fail(reason error) {
 	c.failOnce.Do(func() {
-		if !errors.Is(reason, errClosed) {
-			c.err = reason
+		if errors.Is(reason, errClosed) {
+			reason = nil
 		}
+		c.err = reason
 		close(c.failed)
 		c.net.Close()
+		if reason != nil {
+			c.onFailure(reason)
+		}
 	})
 }
 
@@ -105,9 +112,7 @@ func (c *conn) common(f wire.Frame) error {
 	}
 	switch m := m.(type) {
 	case *wire.ConnectionClose:
-		// Written here and not by the writer, which may never get through.
-		_ = c.net.SetWriteDeadline(time.Now().Add(closeTimeout))
-		_, _ = c.net.Write(wire.AppendMethod(nil, 0, &wire.ConnectionCloseOk{}))
+		c.answerClose()
 		return connectionClosed(m)
 	case *wire.ConnectionCloseOk:
 		return errClosed
@@ -125,7 +130,19 @@ func (c *conn) common(f wire.Frame) error {
 	return nil
 }
 
-// writeLoop returns nil when the connection has failed elsewhere.
+// answerClose makes connection.close-ok the last that is written, and waits for
+// it as long as is decent: the server need not be listening any more.
+func (c *conn) answerClose() {
+	c.sendMethod(0, &wire.ConnectionCloseOk{})
+	c.closing.Store(true)
+	c.poke()
+	// As in deadline: a closed connection shows in the writer.
+	_ = c.net.SetWriteDeadline(time.Now().Add(answerTimeout))
+	<-c.written
+}
+
+// writeLoop returns nil when the connection ends for another reason than a
+// failed write.
 func (c *conn) writeLoop(src source) error {
 	var heartbeats <-chan time.Time
 	if c.heartbeat > 0 {
@@ -137,9 +154,10 @@ func (c *conn) writeLoop(src source) error {
 	defer timer.Stop()
 	var out []byte
 	for {
+		closing := c.closing.Load() // before the control frames it applies to
 		out = c.takeControl(out[:0])
 		var later <-chan time.Time
-		if src != nil {
+		if src != nil && !closing {
 			var wait time.Duration
 			if out, wait = src.fill(out); wait >= 0 {
 				timer.Reset(wait)
@@ -153,6 +171,11 @@ func (c *conn) writeLoop(src source) error {
 			if src != nil {
 				src.written()
 			}
+		}
+		switch {
+		case closing:
+			return nil
+		case len(out) > 0:
 			continue
 		}
 		select {
@@ -169,13 +192,22 @@ func (c *conn) writeLoop(src source) error {
 // writeFailed gives the reader a moment to find out why the server stopped
 // listening, which says more than the failed write.
 func (c *conn) writeFailed(err error) error {
-	timer := time.NewTimer(time.Second)
+	if c.closing.Load() {
+		return nil // the reader knows
+	}
+	timer := time.NewTimer(answerTimeout)
 	defer timer.Stop()
-	select {
-	case <-c.failed:
-		return nil
-	case <-timer.C:
-		return err
+	for {
+		select {
+		case <-c.failed:
+			return nil
+		case <-c.wake:
+			if c.closing.Load() {
+				return nil
+			}
+		case <-timer.C:
+			return err
+		}
 	}
 }
 
@@ -212,6 +244,17 @@ func (c *conn) poke() {
 func (c *conn) close() error {
 	c.sendMethod(0, closeMethod())
 	return c.join()
+}
+
+// kill closes the connection without a word. It may be called at any time, also
+// again.
+func (c *conn) kill() {
+	if !c.started {
+		c.net.Close()
+		return
+	}
+	c.fail(nil)
+	<-c.done
 }
 
 // join waits until the connection has ended, and ends it when that takes too

@@ -34,11 +34,11 @@ type options struct {
 	autoDelete, durable bool
 	predeclared         bool
 
-	flags        []string
-	confirm      int // window; 0 for no confirms
-	prefetch     int
-	multiAckEach int
-	autoAck      bool
+	flags         []string
+	confirm       int // window; 0 for no confirms
+	prefetch      int
+	multiAckEvery int
+	autoAck       bool
 
 	rate, consumerRate         float64 // messages a second and channel; 0 for no limit
 	publishCount, consumeCount uint64  // per channel; 0 for no limit
@@ -74,7 +74,7 @@ func (o *options) limits() []limit {
 		{"heartbeat", o.heartbeat, 0, 1<<16 - 1},
 		{"confirm", o.confirm, 0, 1 << 24},
 		{"qos", o.prefetch, 0, 1<<16 - 1},
-		{"multi-ack-every", o.multiAckEach, 0, 1 << 30},
+		{"multi-ack-every", o.multiAckEvery, 0, 1 << 30},
 		{"time", o.seconds, 0, 1 << 30},
 	}
 }
@@ -119,8 +119,8 @@ func (o *options) complete() error {
 	if o.publishCount > maxSequence {
 		problem("--pmessages %d is more than %d", o.publishCount, uint64(maxSequence))
 	}
-	if !o.autoAck && o.prefetch > 0 && o.multiAckEach > o.prefetch {
-		problem("--multi-ack-every %d is more than --qos %d: acknowledgements would never be due", o.multiAckEach, o.prefetch)
+	if !o.autoAck && o.prefetch > 0 && o.multiAckEvery > o.prefetch {
+		problem("--multi-ack-every %d is more than --qos %d: acknowledgements would never be due", o.multiAckEvery, o.prefetch)
 	}
 	if o.drainTimeout <= 0 {
 		problem("--drain-timeout is not positive")

@@ -38,7 +38,7 @@ func (p *pacer) due(now time.Time) int {
 	if p == nil {
 		return unlimited
 	}
-	most := math.Max(1, p.perSecond*maxArrears.Seconds())
+	most := 1 + p.perSecond*maxArrears.Seconds()
 	earned := p.earned(now)
 	if arrears := earned - p.taken; arrears > most {
 		p.taken = earned - most

@@ -117,7 +117,7 @@ func (r *run) connectProducer(ctx context.Context, i int) (*producerConn, error)
 	pc := &producerConn{conn: c, clock: r.clock, latency: newRecorder(), finished: make(chan struct{})}
 	if err := pc.open(r, i); err != nil {
 		c.net.Close()
-		return nil, fmt.Errorf("producer %d: %w", i, err)
+		return nil, err
 	}
 	return pc, nil
 }
@@ -152,12 +152,12 @@ func (pc *producerConn) open(r *run, i int) error {
 }
 
 // publish starts the producers, each at the given rate.
-func (pc *producerConn) publish(rate float64) {
+func (pc *producerConn) publish(rate float64, onFailure func(error)) {
 	now := time.Now()
 	for _, p := range pc.producers {
 		p.pace = newPacer(rate, now)
 	}
-	pc.start(pc, pc)
+	pc.start(pc, pc, onFailure)
 }
 
 // stop makes the producers publish no more. finished tells when it is so.
@@ -184,7 +184,7 @@ func (pc *producerConn) fill(dst []byte) (out []byte, wait time.Duration) {
 		return dst, wait
 	}
 	if pc.stopping.Load() {
-		pc.end()
+		pc.endPublishing()
 		return dst, wait
 	}
 	now := time.Now()
@@ -211,12 +211,12 @@ func (pc *producerConn) fill(dst []byte) (out []byte, wait time.Duration) {
 	}
 	pc.turn++
 	if exhausted {
-		pc.end()
+		pc.endPublishing()
 	}
 	return dst, wait
 }
 
-func (pc *producerConn) end() {
+func (pc *producerConn) endPublishing() {
 	pc.ended = true
 	close(pc.finished)
 }

@@ -38,12 +38,20 @@ func (i identity) producer() int    { return int(i >> sequenceBits & (maxProduce
 func (i identity) sequence() uint64 { return uint64(i) & maxSequence }
 
 // clock tells wall-clock nanoseconds that never go backwards during a run.
-type clock struct{ start time.Time }
+type clock struct {
+	start time.Time
+	epoch int64 // start in nanoseconds since the Unix epoch
+}
+
+func newClock() clock {
+	now := time.Now()
+	return clock{start: now, epoch: now.UnixNano()}
+}
 
 func (c clock) now() int64 { return c.at(time.Now()) }
 
 // at converts a time that was read from [time.Now] during the run.
-func (c clock) at(t time.Time) int64 { return c.start.UnixNano() + int64(t.Sub(c.start)) }
+func (c clock) at(t time.Time) int64 { return c.epoch + int64(t.Sub(c.start)) }
 
 // readStamp returns the send time and the identity at the start of a body or of
 // its first frame; zero for what the body is too short to hold.

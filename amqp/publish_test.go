@@ -1,0 +1,69 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package amqp
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/lagomq/lagomq/amqp/wire"
+)
+
+func TestCheckExpiration(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ value, detail string }{
+		{"0", ""},
+		{"60000", ""},
+		{"007", ""},
+		{"315360000000", ""},
+		{"315360000001", "{value_too_large,315360000001}"},
+		{strings.Repeat("9", 40), "{value_too_large," + strings.Repeat("9", 40) + "}"},
+		{"-1", "{value_negative,-1}"},
+		{"-" + strings.Repeat("9", 40), "{value_negative,-" + strings.Repeat("9", 40) + "}"},
+		{"", "no_integer"},
+		{"-", "no_integer"},
+		{"abc", "no_integer"},
+		{" 1", "no_integer"},
+		{"1.5", `{leftover_string,".5"}`},
+		{"60s", `{leftover_string,"s"}`},
+		{"1 ", `{leftover_string," "}`},
+	} {
+		err := checkExpiration(c.value)
+		if c.detail == "" {
+			if err != nil {
+				t.Errorf("%q: %v", c.value, err)
+			}
+			continue
+		}
+		want := "PRECONDITION_FAILED - invalid expiration '" + c.value + "': " + c.detail
+		if err == nil || err.Code != wire.PreconditionFailed || err.ReplyText() != want {
+			t.Errorf("%q: %v, want %s", c.value, err, want)
+		}
+	}
+}
+
+func TestAppendKeys(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name  string
+		value any
+		want  string // the keys with commas, or the error
+	}{
+		{"CC", wire.Array{"a", "", "b"}, "a,,b"},
+		{"CC", wire.Array{}, ""},
+		{"BCC", wire.Array{"a"}, ""},
+		{"CC", "a", `PRECONDITION_FAILED - invalid message: {unacceptable_type_in_header,"CC",longstr}`},
+		{"CC", wire.Array{"a", int32(1)}, `PRECONDITION_FAILED - invalid message: {unacceptable_type_in_header,"CC",signedint}`},
+	} {
+		headers := wire.AppendTable(nil, wire.Table{{Name: "x", Value: true}, {Name: c.name, Value: c.value}})[4:]
+		keys, err := appendKeys(nil, headers, "CC")
+		got := strings.Join(keys, ",")
+		if err != nil {
+			got = err.ReplyText()
+		}
+		if got != c.want {
+			t.Errorf("%s %v: %q, want %q", c.name, c.value, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,96 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package amqp
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/lagomq/lagomq/amqp/wire"
+)
+
+// TestOutbound writes messages with bodies that are copied and bodies that are
+// spliced in, and compares the bytes with those of the codec alone.
+func TestOutbound(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		frameMax := rapid.SampledFrom([]int{wire.FrameMinSize, 131072}).Draw(t, "frame_max")
+		sizes := rapid.OneOf(rapid.IntRange(0, 100), rapid.IntRange(referenceFrom-1, referenceFrom+1), rapid.IntRange(0, 300_000))
+		var o outbound
+		var want []byte
+		for i, size := range rapid.SliceOfN(sizes, 0, 8).Draw(t, "bodies") {
+			body := bytes.Repeat([]byte{byte(i)}, size)
+			header := wire.AppendHeader(nil, uint64(size), []byte{0, 0})
+			m := &wire.BasicGetOk{DeliveryTag: uint64(i), RoutingKey: "key"}
+			o.method(1, m)
+			o.content(1, frameMax, header, body)
+			want = wire.AppendMethod(want, 1, m)
+			want = wire.AppendContent(want, 1, frameMax, header, body)
+		}
+		if o.size != len(want) {
+			t.Fatalf("size is %d, want %d", o.size, len(want))
+		}
+		client, server := net.Pipe()
+		failed := make(chan error, 1)
+		go func() {
+			failed <- o.writeTo(server)
+			_ = server.Close()
+		}()
+		got, err := io.ReadAll(client)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := <-failed; err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, want) {
+			t.Fatalf("wrote %d bytes that differ from the %d wanted", len(got), len(want))
+		}
+		if o.reset(); o.size != 0 || len(o.splice) != 0 {
+			t.Errorf("not empty after reset")
+		}
+	})
+}
+
+// A large body must be referred to, not copied.
+func TestOutboundRefersToLargeBodies(t *testing.T) {
+	t.Parallel()
+	var o outbound
+	o.content(1, 131072, wire.AppendHeader(nil, 1<<20, []byte{0, 0}), make([]byte, 1<<20))
+	if len(o.buf) > 1024 || len(o.splice) != 9 {
+		t.Errorf("%d bytes in the buffer and %d splices", len(o.buf), len(o.splice))
+	}
+}
+
+// The frames of large messages, delivered without acknowledgement while more are
+// published by the same connection, must not be overwritten by those that follow.
+func TestLargeBodiesStayIntact(t *testing.T) {
+	t.Parallel()
+	s := newTestServer(t)
+	publisher, consumer := dialTCP(t, s), dialTCP(t, s)
+	call[*wire.QueueDeclareOk](publisher, 1, &wire.QueueDeclare{Queue: "large"})
+	call[*wire.BasicConsumeOk](consumer, 1, &wire.BasicConsume{Queue: "large", NoAck: true})
+	const messages, size = 100, 3 * referenceFrom
+	body := func(i int) []byte { return bytes.Repeat([]byte{byte(i)}, size) }
+	published := make(chan struct{})
+	go func() {
+		defer close(published)
+		for i := range messages {
+			publisher.write(message("large", 0, body(i)))
+		}
+	}()
+	for i := range messages {
+		expect[*wire.BasicDeliver](consumer)
+		if got := consumer.body(); !bytes.Equal(got, body(i)) {
+			wrong := slices.IndexFunc(got, func(b byte) bool { return b != byte(i) })
+			t.Fatalf("message %d of %d bytes differs from byte %d on", i, len(got), wrong)
+		}
+	}
+	<-published
+}

@@ -1,0 +1,125 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package management
+
+import (
+	"net/http"
+
+	"github.com/lagomq/lagomq/amqp"
+	"github.com/lagomq/lagomq/vhosts"
+)
+
+// idleFormat is how RabbitMQ 4.3 writes times: RFC 3339 with milliseconds, in UTC.
+const idleFormat = "2006-01-02T15:04:05.000-07:00"
+
+// queue is a queue as RabbitMQ 4.3 shows it.
+type queue struct {
+	Name                 string             `json:"name"`
+	VHost                string             `json:"vhost"`
+	Type                 string             `json:"type"`
+	Node                 string             `json:"node"`
+	State                string             `json:"state"` // running, or crashed if its messages cannot be read
+	Durable              bool               `json:"durable"`
+	AutoDelete           bool               `json:"auto_delete"`
+	Exclusive            bool               `json:"exclusive"`
+	OwnerDetails         *connectionDetails `json:"owner_pid_details,omitempty"` // of an exclusive queue
+	Arguments            map[string]any     `json:"arguments"`
+	Policy               *string            `json:"policy"`
+	OperatorPolicy       *string            `json:"operator_policy"`
+	EffectivePolicy      map[string]any     `json:"effective_policy_definition"`
+	Consumers            int                `json:"consumers"`
+	ExclusiveConsumer    bool               `json:"exclusive_consumer"`
+	SingleActiveConsumer *string            `json:"single_active_consumer_tag"`
+	IdleSince            string             `json:"idle_since,omitempty"`
+	MessageBytes         uint64             `json:"message_bytes"`
+	MessageBytesRAM      uint64             `json:"message_bytes_ram"`
+	MessageBytesPagedOut uint64             `json:"message_bytes_paged_out"`
+	Memory               uint64             `json:"memory"` // bytes of messages held in memory
+	MessageStats         messageStats       `json:"message_stats"`
+	depth
+}
+
+// queueDetail is what is shown of a single queue.
+type queueDetail struct {
+	queue
+	ConsumerDetails []consumer `json:"consumer_details"`
+}
+
+// newQueue shows a queue; owners are the connections there are.
+func (s *Server) newQueue(q *vhosts.QueueStats, owners map[uint64]*amqp.ConnectionStats) queue {
+	counts, rates := queueCounts(q), s.rates.of(subject{vhost: q.VHost, queue: q.Name})
+	view := queue{
+		Name: textJSON(q.Name), VHost: q.VHost, Type: q.Type, Node: s.options.Node, State: "running",
+		Durable: q.Durable, AutoDelete: q.AutoDelete, Exclusive: q.Exclusive,
+		Arguments: tableJSON(q.Arguments), EffectivePolicy: map[string]any{},
+		Consumers: q.Consumers, ExclusiveConsumer: q.ExclusiveConsumer,
+		MessageBytes: q.Bytes, MessageBytesRAM: q.Resident, MessageBytesPagedOut: q.Bytes - min(q.Bytes, q.Resident),
+		Memory:       q.Resident,
+		MessageStats: newMessageStats(&counts, rates), depth: newDepth(&counts, rates),
+	}
+	if q.Damaged != nil {
+		view.State = "crashed"
+	}
+	if !q.IdleSince.IsZero() {
+		view.IdleSince = q.IdleSince.UTC().Format(idleFormat)
+	}
+	if owner, ok := owners[q.Owner]; ok && q.Exclusive {
+		details := newConnectionDetails(owner)
+		view.OwnerDetails = &details
+	}
+	return view
+}
+
+// byID finds connections by their id.
+func byID(connections []amqp.ConnectionStats) map[uint64]*amqp.ConnectionStats {
+	found := make(map[uint64]*amqp.ConnectionStats, len(connections))
+	for i := range connections {
+		found[connections[i].ID] = &connections[i]
+	}
+	return found
+}
+
+func (s *Server) queues(r *http.Request) (any, error) {
+	hosts, err := s.wantedHosts(r)
+	if err != nil {
+		return nil, err
+	}
+	owners := byID(s.options.AMQP.Connections())
+	list := []queue{}
+	for _, v := range hosts {
+		stats := v.QueueStats()
+		for i := range stats {
+			list = append(list, s.newQueue(&stats[i], owners))
+		}
+	}
+	return listing(r, list, func(q *queue) string { return q.Name })
+}
+
+func (s *Server) queue(r *http.Request) (any, error) {
+	v, err := s.vhost(r)
+	if err != nil {
+		return nil, err
+	}
+	stats, ok := v.QueueStatsOf(param(r, "queue"))
+	if !ok {
+		return nil, errNotFound
+	}
+	connections := s.options.AMQP.Connections()
+	view := queueDetail{s.newQueue(&stats, byID(connections)), nil}
+	view.ConsumerDetails = s.consumersOf(inVHost(connections, v.Name()),
+		func(c *amqp.ConsumerStats) bool { return c.Queue == stats.Name })
+	return single(r, view)
+}
+
+func (s *Server) queueBindings(r *http.Request) (any, error) {
+	v, err := s.vhost(r)
+	if err != nil {
+		return nil, err
+	}
+	name := param(r, "queue")
+	if _, ok := v.QueueStatsOf(name); !ok {
+		return nil, errNotFound
+	}
+	return listBindings(r, newBindings(v, v.BindingsTo(name, false)))
+}

@@ -1,0 +1,105 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package queue
+
+import (
+	"fmt"
+	"testing"
+)
+
+// sink is a channel as the engine sees it: it takes as many messages as there
+// is room for, without bound if room is negative.
+type sink struct {
+	room     int
+	reserved int
+}
+
+func (s *sink) Reserve(n uint32) uint32 {
+	if s.room >= 0 {
+		n = uint32(min(int(n), s.room-s.reserved))
+	}
+	s.reserved += int(n)
+	return n
+}
+
+func (s *sink) Release(n uint32)       { s.reserved -= int(n) }
+func (s *sink) Cancelled()             {}
+func (s *sink) Deliver(*Delivery) bool { return true }
+
+// took takes n messages of a delivery off what was reserved.
+func (s *sink) took(n uint32) {
+	s.reserved -= int(n)
+	if s.room >= 0 {
+		s.room -= int(n)
+	}
+}
+
+// grants says whether the sink would take a message.
+func (s *sink) grants() bool { return s.room < 0 || s.room > s.reserved }
+
+// newPage makes a page of count messages for the numbers from first on, each
+// with a body of size bytes that starts with its number.
+func newPage(first uint64, count, size int) *Page {
+	p := new(Page)
+	for i := range count {
+		body := make([]byte, size)
+		copy(body, label(first+uint64(i)))
+		p.Append([]byte("\x00\x01q"), []byte("header"), body)
+	}
+	return p
+}
+
+func label(number uint64) string { return fmt.Sprintf("%d.", number) }
+
+// checkDelivery checks that the delivery's page holds the messages that its
+// numbers say.
+func checkDelivery(d *Delivery) error {
+	for i := range d.Count {
+		_, _, body := d.Page.Message(int(d.Offset(i)))
+		want := make([]byte, len(body))
+		copy(want, label(d.Number(i)))
+		if string(body) != string(want) {
+			return fmt.Errorf("message %d comes with body %q", d.Number(i), body)
+		}
+	}
+	return nil
+}
+
+// checkDispatched checks what must hold after every Dispatch: nobody waits who
+// could be served, and what is waited for is being loaded.
+func checkDispatched(e *Engine) error {
+	if err := e.Check(); err != nil {
+		return err
+	}
+	for _, c := range e.consumers {
+		if n := c.Sink.(*sink).reserved; n != 0 {
+			return fmt.Errorf("consumer %s keeps %d messages reserved", c.Tag, n)
+		}
+	}
+	if e.ready == 0 {
+		if len(e.getters) > 0 {
+			return fmt.Errorf("%d basic.gets wait at an empty queue", len(e.getters))
+		}
+		return nil
+	}
+	wanted := len(e.getters) > 0
+	for _, c := range e.consumers {
+		wanted = wanted || c.credit(1) > 0 && c.Sink.(*sink).grants()
+	}
+	r := e.nextReady().run
+	switch {
+	case wanted && r.Page != nil:
+		return fmt.Errorf("run %d has messages ready in memory that somebody wants", r.First)
+	case wanted && !r.loading:
+		return fmt.Errorf("run %d is wanted but nobody loads it", r.First)
+	}
+	return nil
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

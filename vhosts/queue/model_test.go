@@ -1,0 +1,392 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package queue
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// model is a queue as a list of messages in their order, each served by itself
+// to the next in the circle who can take it.
+type model struct {
+	messages  []*modelMessage // not settled, by number
+	consumers []*modelConsumer
+	turn      int
+	getters   []*modelConsumer
+}
+
+type modelMessage struct {
+	number      uint64
+	holder      *modelConsumer // nil while it is ready
+	redelivered bool
+}
+
+type modelConsumer struct {
+	*Consumer
+	held int
+}
+
+func (c *modelConsumer) takes() bool {
+	return c.Sink.(*sink).grants() && (c.NoAck || c.Prefetch == 0 || c.held < int(c.Prefetch))
+}
+
+// event is one message handed out.
+type event struct {
+	number      uint64
+	consumer    string
+	redelivered bool
+	left        int // for a basic.get; -1 for consumers
+}
+
+// dispatch serves what can be served: inMemory says whose page is there.
+func (m *model) dispatch(inMemory func(number uint64) bool) (events []event) {
+	for {
+		i := slices.IndexFunc(m.messages, func(q *modelMessage) bool { return q.holder == nil })
+		if i < 0 || !inMemory(m.messages[i].number) {
+			return events
+		}
+		q := m.messages[i]
+		e := event{q.number, "", q.redelivered, -1}
+		var c *modelConsumer
+		if len(m.getters) > 0 {
+			c, m.getters = m.getters[0], m.getters[1:]
+			e.left = m.ready() - 1
+		} else if c = m.next(); c == nil {
+			return events
+		} else {
+			c.Sink.(*sink).reserve(1)
+		}
+		e.consumer = c.Tag
+		events = append(events, e)
+		if c.NoAck {
+			m.messages = slices.Delete(m.messages, i, i+1)
+		} else {
+			q.holder, q.redelivered = c, true
+			c.held++
+		}
+	}
+}
+
+// next is the consumer whose turn it is, nil if none can take a message.
+func (m *model) next() *modelConsumer {
+	for i := range m.consumers {
+		at := (m.turn + i) % len(m.consumers)
+		if c := m.consumers[at]; c.takes() {
+			m.turn = (at + 1) % len(m.consumers)
+			return c
+		}
+	}
+	return nil
+}
+
+func (m *model) ready() (n int) {
+	for _, q := range m.messages {
+		if q.holder == nil {
+			n++
+		}
+	}
+	return n
+}
+
+// machine drives an engine and the model with the same random steps.
+type machine struct {
+	engine Engine
+	fx     Effects
+	model  model
+	all    []*modelConsumer // also those that were removed
+	loads  []*Run
+	done   map[*Run]bool
+	names  int
+}
+
+// reserve takes n messages off the room for good, as the model has no turns that
+// can be given back.
+func (s *sink) reserve(n int) {
+	if s.room > 0 {
+		s.room -= n
+	}
+}
+
+func (m *machine) step(t *rapid.T, change func()) {
+	m.fx.Reset()
+	change()
+	if m.engine.Dispatch(&m.fx) {
+		t.Fatal("so few messages take more than one step")
+	}
+	got := m.carryOut(t)
+	want := m.expected(t)
+	if !slices.Equal(got, want) {
+		t.Fatalf("handed out\n%v, want\n%v", got, want)
+	}
+	if err := checkDispatched(&m.engine); err != nil {
+		t.Fatal(err)
+	}
+	if ready := uint64(m.model.ready()); m.engine.Ready() != ready || m.engine.Unacked() != uint64(len(m.model.messages))-ready {
+		t.Fatalf("%d ready and %d unacked, want %d and %d", m.engine.Ready(), m.engine.Unacked(), ready, uint64(len(m.model.messages))-ready)
+	}
+	for _, c := range m.model.consumers {
+		if !c.NoAck && c.Unacked() != uint32(c.held) {
+			t.Fatalf("consumer %s holds %d messages, want %d", c.Tag, c.Unacked(), c.held)
+		}
+	}
+}
+
+// carryOut turns the effects into events, in the order of numbers within each
+// run of hand-outs.
+func (m *machine) carryOut(t *rapid.T) (events []event) {
+	for i := range m.fx.Deliveries {
+		d := &m.fx.Deliveries[i]
+		if err := checkDelivery(d); err != nil {
+			t.Fatal(err)
+		}
+		left := -1
+		if d.Get {
+			left = int(d.Remaining)
+		}
+		for i := range d.Count {
+			events = append(events, event{d.Number(i), d.Consumer.Tag, d.Redelivered, left})
+		}
+		if !d.Get {
+			d.Consumer.Sink.(*sink).reserved -= int(d.Count) // the model takes the room
+		}
+	}
+	slices.SortFunc(events, func(a, b event) int { return int(a.number) - int(b.number) })
+	for _, r := range m.fx.Done {
+		if m.done[r] || !r.Done() || r.Page != nil {
+			t.Fatalf("run %d is done twice, or not, or still has its page", r.First)
+		}
+		m.done[r] = true
+	}
+	for _, r := range m.fx.Loads {
+		if r.Page != nil || r.Stored == nil || slices.Contains(m.loads, r) {
+			t.Fatalf("run %d is loaded without need", r.First)
+		}
+		m.loads = append(m.loads, r)
+	}
+	return events
+}
+
+// expected lets the model do the same. Its messages whose page was in memory are
+// those the engine has a page of, or had one until it handed them out.
+func (m *machine) expected(t *rapid.T) []event {
+	empty := slices.Clone(m.model.getters)
+	events := m.model.dispatch(func(number uint64) bool {
+		i := m.engine.dir.find(number, 0)
+		return i < 0 || m.engine.dir.at(i).Page != nil || m.engine.dir.at(i).Done()
+	})
+	if m.model.ready() > 0 {
+		empty = nil
+	} else {
+		empty = empty[len(empty)-len(m.model.getters):]
+		m.model.getters = nil
+	}
+	if len(empty) != len(m.fx.Empty) {
+		t.Fatalf("%d basic.gets find nothing, want %d", len(m.fx.Empty), len(empty))
+	}
+	for i, c := range m.fx.Empty {
+		if c != empty[i].Consumer {
+			t.Fatalf("basic.get %s finds nothing, want %s", c.Tag, empty[i].Tag)
+		}
+	}
+	return events
+}
+
+// held draws some of the messages that one consumer holds.
+func (m *machine) held(t *rapid.T) (*modelConsumer, []uint64) {
+	var holders []*modelConsumer
+	for _, c := range m.all {
+		if c.held > 0 {
+			holders = append(holders, c)
+		}
+	}
+	if len(holders) == 0 {
+		t.Skip("nothing is unacked")
+	}
+	c := rapid.SampledFrom(holders).Draw(t, "holder")
+	var numbers []uint64
+	for _, q := range m.model.messages {
+		if q.holder == c {
+			numbers = append(numbers, q.number)
+		}
+	}
+	from := rapid.IntRange(0, len(numbers)-1).Draw(t, "from")
+	to := rapid.IntRange(from+1, len(numbers)).Draw(t, "to")
+	stride := rapid.IntRange(1, 3).Draw(t, "stride")
+	var drawn []uint64
+	for i := from; i < to; i += stride {
+		drawn = append(drawn, numbers[i])
+	}
+	c.held -= len(drawn)
+	return c, drawn
+}
+
+func (m *machine) consumer(t *rapid.T) *modelConsumer {
+	m.names++
+	c := &modelConsumer{Consumer: &Consumer{
+		Tag:      fmt.Sprint("c", m.names),
+		NoAck:    rapid.IntRange(0, 3).Draw(t, "no ack") == 0,
+		Prefetch: rapid.Uint32Range(0, 4).Draw(t, "prefetch"),
+		Sink:     &sink{room: rapid.IntRange(-3, 6).Draw(t, "room")},
+	}}
+	m.all = append(m.all, c)
+	return c
+}
+
+func TestModel(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		m := &machine{done: map[*Run]bool{}}
+		if rapid.Bool().Draw(t, "recovered") {
+			m.recover(t)
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"append": func(t *rapid.T) {
+				var stored any
+				if rapid.Bool().Draw(t, "stored") {
+					stored = "disk"
+				}
+				first, count := m.engine.Next(), rapid.IntRange(1, 8).Draw(t, "count")
+				m.step(t, func() { m.engine.Append(newPage(first, count, 8), stored); m.add(first, count) })
+			},
+			"consume": func(t *rapid.T) {
+				c := m.consumer(t)
+				m.model.consumers = append(m.model.consumers, c)
+				m.step(t, func() { m.engine.AddConsumer(c.Consumer) })
+			},
+			"cancel": func(t *rapid.T) {
+				if len(m.model.consumers) == 0 {
+					t.Skip("no consumer")
+				}
+				i := rapid.IntRange(0, len(m.model.consumers)-1).Draw(t, "which")
+				c := m.model.consumers[i]
+				m.model.consumers = slices.Delete(m.model.consumers, i, i+1)
+				if i < m.model.turn {
+					m.model.turn--
+				}
+				if m.model.turn == len(m.model.consumers) {
+					m.model.turn = 0
+				}
+				m.step(t, func() { m.engine.RemoveConsumer(c.Consumer) })
+			},
+			"room": func(t *rapid.T) {
+				if len(m.model.consumers) == 0 {
+					t.Skip("no consumer")
+				}
+				c := rapid.SampledFrom(m.model.consumers).Draw(t, "which")
+				room := rapid.IntRange(-1, 9).Draw(t, "room")
+				m.step(t, func() { c.Sink.(*sink).room = room })
+			},
+			"settle": func(t *rapid.T) {
+				c, numbers := m.held(t)
+				m.model.messages = slices.DeleteFunc(m.model.messages, func(q *modelMessage) bool {
+					return slices.Contains(numbers, q.number)
+				})
+				m.step(t, func() {
+					if err := m.engine.Settle(numbers, &m.fx); err != nil {
+						t.Fatal(err)
+					}
+					m.engine.Credit(c.Consumer, uint32(len(numbers)))
+				})
+			},
+			"return": func(t *rapid.T) {
+				c, numbers := m.held(t)
+				for _, q := range m.model.messages {
+					if slices.Contains(numbers, q.number) {
+						q.holder = nil
+					}
+				}
+				m.step(t, func() { m.engine.Return(numbers); m.engine.Credit(c.Consumer, uint32(len(numbers))) })
+			},
+			"settle wrong": func(t *rapid.T) {
+				n := rapid.Uint64Range(0, m.engine.Next()+1).Draw(t, "number")
+				if slices.ContainsFunc(m.model.messages, func(q *modelMessage) bool { return q.number == n && q.holder != nil }) {
+					t.Skip("it is unacked")
+				}
+				m.step(t, func() {
+					if err := m.engine.Settle([]uint64{n}, &m.fx); err == nil {
+						t.Fatalf("message %d could be settled", n)
+					}
+				})
+			},
+			"get": func(t *rapid.T) {
+				c := m.consumer(t)
+				m.model.getters = append(m.model.getters, c)
+				m.step(t, func() { m.engine.Get(c.Consumer) })
+			},
+			"forget": func(t *rapid.T) {
+				if len(m.model.getters) == 0 {
+					t.Skip("nobody waits")
+				}
+				i := rapid.IntRange(0, len(m.model.getters)-1).Draw(t, "which")
+				c := m.model.getters[i]
+				m.model.getters = slices.Delete(slices.Clone(m.model.getters), i, i+1)
+				m.step(t, func() { m.engine.ForgetGet(c.Consumer) })
+			},
+			"purge": func(t *rapid.T) {
+				ready := uint64(m.model.ready())
+				m.model.messages = slices.DeleteFunc(m.model.messages, func(q *modelMessage) bool { return q.holder == nil })
+				m.step(t, func() {
+					if n := m.engine.Purge(&m.fx); n != ready {
+						t.Fatalf("purged %d messages, want %d", n, ready)
+					}
+				})
+			},
+			"load": func(t *rapid.T) {
+				if len(m.loads) == 0 {
+					t.Skip("nothing is being loaded")
+				}
+				i := rapid.IntRange(0, len(m.loads)-1).Draw(t, "which")
+				r := m.loads[i]
+				m.loads = slices.Delete(m.loads, i, i+1)
+				m.step(t, func() { m.engine.Loaded(r, newPage(r.First, int(r.Count), 8)) })
+			},
+			"trim": func(t *rapid.T) {
+				limit := rapid.Uint64Range(0, m.engine.Resident()).Draw(t, "limit")
+				m.step(t, func() { m.engine.Trim(limit, func(r *Run) bool { return r.Stored != nil }) })
+			},
+		})
+	})
+}
+
+// add puts messages at the model's end.
+func (m *machine) add(first uint64, count int) {
+	for i := range count {
+		m.model.messages = append(m.model.messages, &modelMessage{number: first + uint64(i)})
+	}
+}
+
+// recover starts with runs found in a store, some of their messages settled.
+func (m *machine) recover(t *rapid.T) {
+	e := &m.engine
+	for range rapid.IntRange(1, 4).Draw(t, "runs") {
+		first := e.Next() + rapid.Uint64Range(0, 3).Draw(t, "gap")
+		count := rapid.IntRange(1, 8).Draw(t, "count")
+		var settled Bitmap
+		m.add(first, count)
+		for i := range count {
+			if rapid.IntRange(0, 2).Draw(t, "settled") == 0 {
+				settled.Set(uint32(i))
+			}
+		}
+		m.model.messages = slices.DeleteFunc(m.model.messages, func(q *modelMessage) bool {
+			return q.number >= first && settled.Has(uint32(q.number-first))
+		})
+		if err := e.Restore(first, uint32(count), uint64(8*count), settled, "disk"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	below := rapid.Uint64Range(0, e.Next()+2).Draw(t, "delivered")
+	e.RedeliverBelow(below)
+	e.SkipTo(below)
+	for _, q := range m.model.messages {
+		q.redelivered = q.number < below
+	}
+	if err := e.Check(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,184 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package queue
+
+import (
+	"bytes"
+	"encoding/binary"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+func TestPageRoundTrip(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		type parts struct{ envelope, header, body []byte }
+		var want []parts
+		p := new(Page)
+		for range rapid.IntRange(0, 5).Draw(t, "messages") {
+			m := parts{
+				rapid.SliceOfN(rapid.Byte(), 0, 512).Draw(t, "envelope"),
+				rapid.SliceOfN(rapid.Byte(), 0, 20).Draw(t, "header"),
+				rapid.SliceOfN(rapid.Byte(), 0, 50).Draw(t, "body"),
+			}
+			want = append(want, m)
+			p.Append(m.envelope, m.header, m.body)
+		}
+		check := func(what string, p *Page) {
+			bodies := uint64(0)
+			if p.Len() != len(want) {
+				t.Fatalf("%s page holds %d messages, want %d", what, p.Len(), len(want))
+			}
+			for i, m := range want {
+				bodies += uint64(len(m.body))
+				envelope, header, body := p.Message(i)
+				if !bytes.Equal(envelope, m.envelope) || !bytes.Equal(header, m.header) || !bytes.Equal(body, m.body) {
+					t.Fatalf("%s page: message %d is %q %q %q, want %q", what, i, envelope, header, body, m)
+				}
+			}
+			if p.BodyBytes() != bodies {
+				t.Fatalf("%s page counts %d body bytes, want %d", what, p.BodyBytes(), bodies)
+			}
+		}
+		check("filled", p)
+		check("compact", p.Compact())
+		stored := p.AppendTo(nil)
+		if len(stored) != p.Size() {
+			t.Fatalf("stored form has %d bytes, Size says %d", len(stored), p.Size())
+		}
+		loaded, err := ParsePage(stored)
+		if err != nil {
+			t.Fatal(err)
+		}
+		check("loaded", loaded)
+		p.Reset()
+		want = nil
+		check("emptied", p)
+	})
+}
+
+// TestPageMessageCapacity checks that appending to a part of a message does not
+// write over the next.
+func TestPageMessageCapacity(t *testing.T) {
+	t.Parallel()
+	p := newPage(0, 2, 4)
+	envelope, header, body := p.Message(0)
+	_, _, _ = append(envelope, 'x'), append(header, 'x'), append(body, 'x')
+	if _, header, body := p.Message(0); string(header) != "header" || string(body) != "0.\x00\x00" {
+		t.Errorf("message 0 became %q %q", header, body)
+	}
+	if envelope, _, _ := p.Message(1); string(envelope) != "\x00\x01q" {
+		t.Errorf("message 1 became %q", envelope)
+	}
+}
+
+func TestPageBounds(t *testing.T) {
+	t.Parallel()
+	p := new(Page)
+	if !p.Fits(5 * MaxRunBytes) {
+		t.Error("an empty page does not take a large message")
+	}
+	p.Append(nil, nil, make([]byte, MaxRunBytes-10))
+	if p.Full() || !p.Fits(10) || p.Fits(11) {
+		t.Errorf("with 10 bytes left: full %t, fits 10 %t, fits 11 %t", p.Full(), p.Fits(10), p.Fits(11))
+	}
+	p.Append(nil, nil, make([]byte, 10))
+	if !p.Full() || p.Fits(1) {
+		t.Error("page is not full by its bytes")
+	}
+	p.Reset()
+	for range MaxRunMessages - 1 {
+		p.Append(nil, nil, nil)
+	}
+	if p.Full() || !p.Fits(0) {
+		t.Error("page is full before its last message")
+	}
+	p.Append(nil, nil, nil)
+	if !p.Full() || p.Fits(0) {
+		t.Error("page is not full by its messages")
+	}
+}
+
+func TestPageCompact(t *testing.T) {
+	t.Parallel()
+	p := newPage(0, 3, 1000)
+	small := p.Compact()
+	if small.Compact() != small {
+		t.Error("a compact page is copied")
+	}
+	wasteful := &Page{buf: make([]byte, 0, 1<<16), messages: make([]message, 0, 256)}
+	wasteful.Append(nil, nil, []byte("body"))
+	c := wasteful.Compact()
+	if c == wasteful || cap(c.buf) > 64 || cap(c.messages) > 8 {
+		t.Errorf("the copy has room for %d bytes and %d messages", cap(c.buf), cap(c.messages))
+	}
+	wasteful.Reset()
+	wasteful.Append(nil, nil, []byte("BODY"))
+	if _, _, body := c.Message(0); string(body) != "body" {
+		t.Errorf("the copy shares memory: %q", body)
+	}
+}
+
+func TestParsePageErrors(t *testing.T) {
+	t.Parallel()
+	good := newPage(0, 2, 8).AppendTo(nil)
+	change := func(at int, value uint32) []byte {
+		b := slices.Clone(good)
+		binary.BigEndian.PutUint32(b[at:], value)
+		return b
+	}
+	for _, test := range []struct {
+		name, want string
+		page       []byte
+	}{
+		{"empty", "0 bytes are too few", nil},
+		{"no count", "3 bytes are too few", good[:3]},
+		{"too many messages", "257 messages", change(0, MaxRunMessages+1)},
+		{"count beyond input", "200 messages in", change(0, 200)},
+		{"huge count", "4294967295 messages", change(0, 1<<32-1)},
+		{"cut short", "message 1 ends at byte 34 of 33", good[:len(good)-1]},
+		{"too long", "messages end at byte 34 of 35", append(slices.Clone(good), 0)},
+		{"huge header", "message 0 ends at byte 4294967306 of 34", change(6, 1<<32-1)},
+		{"huge body", "message 1 ends at byte 4294967321 of 34", change(20, 1<<32-1)},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			p, err := ParsePage(test.page)
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("page %v, error %v, want %q", p, err, test.want)
+			}
+		})
+	}
+}
+
+func FuzzParsePage(f *testing.F) {
+	f.Add([]byte{})
+	f.Add(new(Page).AppendTo(nil))
+	f.Add(newPage(7, 3, 20).AppendTo(nil))
+	f.Add(newPage(0, 256, 0).AppendTo(nil))
+	f.Add([]byte{0, 0, 1, 0})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		p, err := ParsePage(b)
+		if err != nil {
+			return
+		}
+		if got := p.AppendTo(nil); !bytes.Equal(got, b) {
+			t.Fatalf("stored form %x, want %x", got, b)
+		}
+		if 10*cap(p.messages) > len(b) || cap(p.buf) > cap(b) {
+			t.Fatalf("%d messages and %d bytes of room made of %d bytes", cap(p.messages), cap(p.buf), len(b))
+		}
+		total := 0
+		for i := range p.Len() {
+			envelope, header, body := p.Message(i)
+			total += len(envelope) + len(header) + len(body)
+		}
+		if total != p.Bytes() {
+			t.Fatalf("messages have %d bytes, page %d", total, p.Bytes())
+		}
+	})
+}
