@@ -14,14 +14,13 @@ package amqp
 const outboundMost = 4 * outboundHigh
 
 // awaitRoom waits while outboundMost bytes wait to be written, and until the
-// connection fails or is to be closed. Called by the reader, without locks.
+// connection fails or is to be closed. The client's heartbeats are not read
+// meanwhile and count as missed: it is the one who does not read. Called by the
+// reader, without locks.
 func (c *conn) awaitRoom() {
-	if !c.writer.full.Load() {
-		return
+	if c.writer.full.Load() {
+		c.writer.awaitRoom(c.stopped)
 	}
-	c.paused.Store(true)
-	c.writer.awaitRoom(c.stopped)
-	c.paused.Store(false)
 }
 
 func (w *writer) awaitRoom(stop func() bool) {

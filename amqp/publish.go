@@ -190,7 +190,7 @@ func (ch *channel) sendReturn(envelope, header, body []byte) {
 	ch.mu.Unlock()
 	ch.conn.writer.sendContent(ch.number, &wire.BasicReturn{
 		ReplyCode: wire.NoRoute, ReplyText: wire.NoRoute.Name(), Exchange: exchange, RoutingKey: key,
-	}, header, append([]byte(nil), body...))
+	}, header, body, nil)
 }
 
 // confirmLater has what is decided confirmed at the end of the burst.
@@ -214,9 +214,6 @@ func (c *conn) gather(ch *channel, route *vhosts.Route, persistent bool, header 
 		}
 	}
 	r.page.Append(m.publish.ExchangeAndKey, header, m.body)
-	if len(m.body) >= referenceFrom {
-		r.page.Pin() // writers may refer to the body
-	}
 	if r.page.Full() {
 		c.publishRun()
 	}
@@ -247,7 +244,8 @@ func (c *conn) publishRun() {
 	if confirm != nil {
 		waiter = confirm
 	}
-	if kept := c.server.options.Hosts.Publish(r.route, r.page, r.persistent, waiter); kept || r.page.Pinned() {
+	c.server.options.Hosts.Publish(r.route, r.page, r.persistent, waiter)
+	if r.page.Shared() {
 		r.page.Release()
 		r.page = nil
 	} else {

@@ -126,7 +126,7 @@ func (s *subscription) answerGet(d *queue.Delivery) {
 		Exchange:     exchange,
 		RoutingKey:   key,
 		MessageCount: uint32(min(d.Remaining, 1<<32-1)),
-	}, header, body)
+	}, header, body, d.Page)
 }
 
 // splitEnvelope takes exchange and routing key out of their common wire form.

@@ -34,10 +34,12 @@ type outbound struct {
 	size   int // len(buf) and the lengths of all splices
 }
 
-// splice is a body that goes out before the byte of buf at position at.
+// splice is a body that goes out before the byte of buf at position at. It lies
+// in page, which is held until it is written.
 type splice struct {
 	at   int
 	body []byte
+	page *queue.Page
 }
 
 // largeOutbounds are buffers of largeOutbound bytes that no connection uses.
@@ -80,10 +82,10 @@ func (o *outbound) method(channel uint16, m wire.Method) {
 }
 
 // content appends a content header and the body in frames of at most frameMax
-// bytes.
-func (o *outbound) content(channel uint16, frameMax int, header, body []byte) {
+// bytes. A large body is not copied if it lies in a page.
+func (o *outbound) content(channel uint16, frameMax int, header, body []byte, page *queue.Page) {
 	before := len(o.buf)
-	if len(body) < referenceFrom {
+	if len(body) < referenceFrom || page == nil {
 		o.buf = wire.AppendContent(o.buf, channel, frameMax, header, body)
 		o.size += len(o.buf) - before
 		return
@@ -96,7 +98,8 @@ func (o *outbound) content(channel uint16, frameMax int, header, body []byte) {
 	for len(body) > 0 {
 		n := min(chunk, len(body))
 		o.buf = wire.AppendFrameHeader(o.buf, wire.FrameBody, channel, n)
-		o.splice = append(o.splice, splice{len(o.buf), body[:n:n]})
+		page.Hold()
+		o.splice = append(o.splice, splice{len(o.buf), body[:n:n], page})
 		o.buf = append(o.buf, wire.FrameEnd)
 		o.size += n
 		body = body[n:]
@@ -123,7 +126,10 @@ func (o *outbound) writeTo(c net.Conn) error {
 
 // reset empties the buffer; a large one is given up.
 func (o *outbound) reset() {
-	clear(o.splice)
+	for i, s := range o.splice {
+		s.page.Release()
+		o.splice[i] = splice{}
+	}
 	o.splice, o.size = o.splice[:0], 0
 	if cap(o.buf) > largeOutbound {
 		o.buf = nil
@@ -207,7 +213,7 @@ func (w *writer) deliver(channel uint16, consumerTag string, first uint64, d *qu
 			continue
 		}
 		w.out.size += len(w.out.buf) - before
-		w.out.content(channel, w.frameMax, header, body)
+		w.out.content(channel, w.frameMax, header, body, d.Page)
 		before = len(w.out.buf)
 	}
 	w.out.size += len(w.out.buf) - before
@@ -218,12 +224,13 @@ func (w *writer) deliver(channel uint16, consumerTag string, first uint64, d *qu
 // the consumer tag: three frames, the method's ids and the delivery tag.
 const deliverOverhead = 3*wire.FrameOverhead + 16
 
-// sendContent appends a method with content.
-func (w *writer) sendContent(channel uint16, m wire.Method, header, body []byte) {
+// sendContent appends a method with content; page is where body lies, nil if that
+// is no page.
+func (w *writer) sendContent(channel uint16, m wire.Method, header, body []byte, page *queue.Page) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.out.method(channel, m)
-	w.out.content(channel, w.frameMax, header, body)
+	w.out.content(channel, w.frameMax, header, body, page)
 	w.signalLocked()
 }
 

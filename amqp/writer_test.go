@@ -5,6 +5,7 @@ package amqp
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/lagomq/lagomq/amqp/wire"
+	"github.com/lagomq/lagomq/vhosts/queue"
 )
 
 // TestOutbound writes messages with bodies that are copied and bodies that are
@@ -29,7 +31,7 @@ func TestOutbound(t *testing.T) {
 			header := wire.AppendHeader(nil, uint64(size), []byte{0, 0})
 			m := &wire.BasicGetOk{DeliveryTag: uint64(i), RoutingKey: "key"}
 			o.method(1, m)
-			o.content(1, frameMax, header, body)
+			o.content(1, frameMax, header, body, new(queue.Page))
 			want = wire.AppendMethod(want, 1, m)
 			want = wire.AppendContent(want, 1, frameMax, header, body)
 		}
@@ -62,35 +64,50 @@ func TestOutbound(t *testing.T) {
 func TestOutboundRefersToLargeBodies(t *testing.T) {
 	t.Parallel()
 	var o outbound
-	o.content(1, 131072, wire.AppendHeader(nil, 1<<20, []byte{0, 0}), make([]byte, 1<<20))
+	o.content(1, 131072, wire.AppendHeader(nil, 1<<20, []byte{0, 0}), make([]byte, 1<<20), new(queue.Page))
 	if len(o.buf) > 1024 || len(o.splice) != 9 {
 		t.Errorf("%d bytes in the buffer and %d splices", len(o.buf), len(o.splice))
 	}
 }
 
-// The frames of large messages, delivered without acknowledgement while more are
-// published by the same connection, must not be overwritten by those that follow.
-func TestLargeBodiesStayIntact(t *testing.T) {
+// What is delivered must stay as it was published, although pages and buffers are
+// used again: while one message waits to be written, many more are published by
+// the same connection, some copied and some referred to.
+func TestDeliveredBodiesStayIntact(t *testing.T) {
 	t.Parallel()
-	s := newTestServer(t)
-	publisher, consumer := dialTCP(t, s), dialTCP(t, s)
-	call[*wire.QueueDeclareOk](publisher, 1, &wire.QueueDeclare{Queue: "large"})
-	call[*wire.BasicConsumeOk](consumer, 1, &wire.BasicConsume{Queue: "large", NoAck: true})
-	const messages, size = 100, 3 * referenceFrom
-	body := func(i int) []byte { return bytes.Repeat([]byte{byte(i)}, size) }
-	published := make(chan struct{})
-	go func() {
-		defer close(published)
-		for i := range messages {
-			publisher.write(message("large", 0, body(i)))
-		}
-	}()
-	for i := range messages {
-		expect[*wire.BasicDeliver](consumer)
-		if got := consumer.body(); !bytes.Equal(got, body(i)) {
-			wrong := slices.IndexFunc(got, func(b byte) bool { return b != byte(i) })
-			t.Fatalf("message %d of %d bytes differs from byte %d on", i, len(got), wrong)
-		}
+	for _, noAck := range []bool{true, false} {
+		t.Run(fmt.Sprintf("noAck=%t", noAck), func(t *testing.T) {
+			t.Parallel()
+			s := newTestServer(t)
+			publisher := dialTCP(t, s)
+			consumers := []*peer{dialTCP(t, s), dialTCP(t, s)}
+			for i, c := range consumers {
+				name := fmt.Sprint("large", i)
+				call[*wire.QueueDeclareOk](publisher, 1, &wire.QueueDeclare{Queue: name})
+				call[*wire.QueueBindOk](publisher, 1, &wire.QueueBind{Queue: name, Exchange: "amq.fanout"})
+				call[*wire.BasicConsumeOk](c, 1, &wire.BasicConsume{Queue: name, NoAck: noAck})
+			}
+			const messages = 300
+			body := func(i int) []byte {
+				size := []int{100, referenceFrom - 1, referenceFrom, 3 * referenceFrom}[i%4]
+				return bytes.Repeat([]byte{byte(i)}, size)
+			}
+			for i := range messages {
+				b := wire.AppendMethod(nil, 1, &wire.BasicPublish{Exchange: "amq.fanout"})
+				publisher.write(wire.AppendContent(b, 1, 131072, wire.AppendHeader(nil, uint64(len(body(i))), []byte{0, 0}), body(i)))
+			}
+			for _, c := range consumers {
+				for i := range messages {
+					tag := expect[*wire.BasicDeliver](c).DeliveryTag
+					got := c.body()
+					if wrong := slices.IndexFunc(got, func(b byte) bool { return b != byte(i) }); wrong >= 0 || len(got) != len(body(i)) {
+						t.Fatalf("message %d of %d bytes differs from byte %d on", i, len(got), wrong)
+					}
+					if !noAck {
+						c.send(1, &wire.BasicAck{DeliveryTag: tag})
+					}
+				}
+			}
+		})
 	}
-	<-published
 }

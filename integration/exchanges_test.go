@@ -156,9 +156,9 @@ func TestExchangeToExchange(t *testing.T) {
 	must(t, channel.ExchangeDelete("b", false, false))
 	_, err := channel.QueueDelete("qb", false, false, false)
 	must(t, err)
+	closed := channel.NotifyClose(make(chan *amqp091.Error, 1))
 	publish(t, channel, "b", "any", "5")
-	closed := next(t, channel.NotifyClose(make(chan *amqp091.Error, 1)))
-	wantException(t, closed, amqp091.NotFound, "NOT_FOUND - no exchange 'b' in vhost '/'")
+	wantException(t, next(t, closed), amqp091.NotFound, "NOT_FOUND - no exchange 'b' in vhost '/'")
 }
 
 func TestAlternateExchange(t *testing.T) {

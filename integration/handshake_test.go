@@ -257,6 +257,7 @@ func TestShutdownClosesConnections(t *testing.T) {
 	broker := newBroker(t)
 	must(t, broker.Start(t.Context()))
 	plain, busy := dial(t, broker), dial(t, broker)
+	openChannel(t, plain)
 	channel := openChannel(t, busy)
 	declareQueue(t, channel, "q")
 	consume(t, channel, "q")

@@ -122,7 +122,7 @@ var lintRules = []struct {
 		"amqp/wire/a.go":           `package wire; import _ "github.com/lagomq/lagomq/vhosts"`,
 		"vhosts/a.go":              `package vhosts; import _ "github.com/lagomq/lagomq/amqp"`,
 		"persistence/a.go":         `package persistence; import _ "github.com/lagomq/lagomq/vhosts/queue"`,
-		"management/a.go":          `package management; import _ "github.com/lagomq/lagomq/amqp"`,
+		"management/a.go":          `package management; import _ "github.com/lagomq/lagomq"`,
 		"broker.go":                `package lagomq; import _ "github.com/lagomq/lagomq/cmd/lagomq/perf"`,
 		"config/internal/x/doc.go": `package x; import _ "github.com/lagomq/lagomq/exchanges"`,
 		"helpers/a.go":             `package helpers`,

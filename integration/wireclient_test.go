@@ -47,7 +47,12 @@ func allCapabilities() wire.Table {
 // connectWire makes the TCP connection only.
 func connectWire(t testing.TB, broker *lagomq.Broker) *wireClient {
 	t.Helper()
-	nc, err := net.Dial("tcp", broker.AMQPAddr().String())
+	return connectTo(t, broker.AMQPAddr().String())
+}
+
+func connectTo(t testing.TB, addr string) *wireClient {
+	t.Helper()
+	nc, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}

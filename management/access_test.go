@@ -4,9 +4,9 @@
 package management_test
 
 import (
-	"bytes"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -69,22 +69,31 @@ func TestVisibility(t *testing.T) {
 func TestPage(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	response, body := s.request(http.MethodGet, "/", "guest")
-	if response.StatusCode != http.StatusOK || !strings.HasPrefix(response.Header.Get("Content-Type"), "text/html") {
-		t.Fatalf("%s %s", response.Status, response.Header.Get("Content-Type"))
-	}
-	if !bytes.Contains(body, []byte("<title>LagoMQ</title>")) || bytes.Contains(body, []byte("//cdn")) {
-		t.Errorf("unexpected page: %.200s", body)
-	}
-	for name, want := range map[string]string{
-		"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer",
+	for path, kind := range map[string]string{
+		"/": "text/html; charset=utf-8", "/page.css": "text/css; charset=utf-8", "/page.js": "text/javascript; charset=utf-8",
 	} {
-		if got := response.Header.Get(name); got != want {
-			t.Errorf("%s: %q, want %q", name, got, want)
+		if r, _ := s.request(http.MethodGet, path, ""); r.StatusCode != http.StatusUnauthorized {
+			t.Errorf("%s without a login: %s", path, r.Status)
 		}
-	}
-	if policy := response.Header.Get("Content-Security-Policy"); !strings.Contains(policy, "default-src 'none'") {
-		t.Errorf("Content-Security-Policy: %q", policy)
+		response, body := s.request(http.MethodGet, path, "guest")
+		if response.StatusCode != http.StatusOK {
+			t.Errorf("%s: %s", path, response.Status)
+		}
+		for name, want := range map[string]string{
+			"Content-Type": kind, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff",
+			"X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer",
+		} {
+			if got := response.Header.Get(name); got != want {
+				t.Errorf("%s: %s is %q, want %q", path, name, got, want)
+			}
+		}
+		policy := response.Header.Get("Content-Security-Policy")
+		if !strings.Contains(policy, "default-src 'none'") || strings.Contains(policy, "unsafe") {
+			t.Errorf("%s: Content-Security-Policy is %q", path, policy)
+		}
+		if outside := regexp.MustCompile(`(?:https?:)?//[a-z0-9-]+\.[a-z]`).Find(body); outside != nil {
+			t.Errorf("%s refers to another site: %s", path, outside)
+		}
 	}
 }
 

@@ -72,10 +72,9 @@ func userOf(r *http.Request) *vhosts.User { return r.Context().Value(userKey{}).
 func monitors(u *vhosts.User) bool { return u.Has(tagAdministrator) || u.Has(tagMonitoring) }
 
 type whoami struct {
-	Name              string   `json:"name"`
-	Tags              []string `json:"tags"`
-	IsInternalUser    bool     `json:"is_internal_user"`
-	LoginSessionLimit *int     `json:"login_session_timeout,omitempty"`
+	Name           string   `json:"name"`
+	Tags           []string `json:"tags"`
+	IsInternalUser bool     `json:"is_internal_user"`
 }
 
 func (s *Server) whoami(r *http.Request) (any, error) {

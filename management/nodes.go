@@ -5,13 +5,17 @@ package management
 
 import (
 	"net/http"
+	"os"
 	"runtime"
+	"runtime/metrics"
+	"strconv"
 	"time"
 )
 
 // node is this broker as RabbitMQ 4.3 shows a node of a cluster.
 type node struct {
 	Name          string `json:"name"`
+	OSPID         string `json:"os_pid"`
 	Type          string `json:"type"`
 	Running       bool   `json:"running"`
 	Uptime        int64  `json:"uptime"`   // milliseconds
@@ -34,12 +38,18 @@ func (s *Server) nodes(r *http.Request) (any, error) {
 }
 
 func (s *Server) self() node {
-	var memory runtime.MemStats
-	runtime.ReadMemStats(&memory)
 	return node{
-		Name: s.options.Node, Type: "disc", Running: true,
-		Uptime: time.Since(s.started).Milliseconds(), MemUsed: memory.Sys,
+		Name: s.options.Node, OSPID: strconv.Itoa(os.Getpid()), Type: "disc", Running: true,
+		Uptime: time.Since(s.started).Milliseconds(), MemUsed: memoryUsed(),
 		Processors: runtime.GOMAXPROCS(0), ProcUsed: runtime.NumGoroutine(),
 		RatesMode: "basic", Partitions: []string{},
 	}
+}
+
+// memoryUsed is what the Go runtime has from the system and did not give back, in
+// bytes. Unlike runtime.ReadMemStats it does not stop the world.
+func memoryUsed() uint64 {
+	samples := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
+	metrics.Read(samples)
+	return samples[0].Value.Uint64() - samples[1].Value.Uint64()
 }

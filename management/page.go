@@ -4,19 +4,24 @@
 package management
 
 import (
-	_ "embed"
+	"embed"
 	"net/http"
 )
 
-//go:embed page/index.html
-var pageHTML []byte
+// pageFiles is the page for browsers with its style and script. It loads nothing
+// else but answers of this API, so it works without any other network.
+//
+//go:embed page
+var pageFiles embed.FS
 
-// page shows the broker to a browser. It is whole in itself: its script and style
-// are inline, and all it loads are answers of this API.
-func page(w http.ResponseWriter, _ *http.Request) {
-	h := w.Header()
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "+
-		"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
-	_, _ = w.Write(pageHTML) // fails when the client has gone: there is nobody to tell
+// pagePolicy lets the page load its own files and this API, and nothing inline.
+const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; " +
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+// pageFile serves one file of the page.
+func pageFile(name string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Security-Policy", pagePolicy)
+		http.ServeFileFS(w, r, pageFiles, "page/"+name)
+	}
 }

@@ -123,7 +123,7 @@ func change(before, after *counts, seconds float64) (rates perSecond) {
 	return rates
 }
 
-// sampleLoop takes samples until ctx ends.
+// sampleLoop takes samples, after the first, until ctx ends.
 func (s *Server) sampleLoop(ctx context.Context) {
 	ticks := s.options.Ticks
 	if ticks == nil {
@@ -131,7 +131,6 @@ func (s *Server) sampleLoop(ctx context.Context) {
 		defer ticker.Stop()
 		ticks = ticker.C
 	}
-	s.rates.record(time.Now(), s.measure())
 	for {
 		select {
 		case now := <-ticks:

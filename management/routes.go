@@ -25,7 +25,9 @@ func (s *Server) routes() http.Handler {
 
 	r.Group(func(r chi.Router) {
 		r.Use(s.authenticate)
-		r.Get("/", page)
+		r.Get("/", pageFile("index.html"))
+		r.Get("/page.css", pageFile("page.css"))
+		r.Get("/page.js", pageFile("page.js"))
 
 		get := func(path string, e endpoint) { r.Get("/api"+path, s.serve(e)) }
 		get("/overview", s.overview)

@@ -12,17 +12,17 @@ import (
 type Publication struct {
 	page *queue.Page
 	run  *persistence.Run // nil if nothing of it is to be stored
-	kept bool             // page has other holders than the caller, and is compact
+	kept bool             // page is compact, as it stays longer than the call
 }
 
 // Publish puts the messages of page into the queues of a route, as one run. If
 // they are persistent and the route is durable they are proposed to the store,
 // and w, which may be nil, is told when they are durable; otherwise they are
-// taken when Publish returns, and w is not used. kept says that the page has
-// other holders now; if it is false the caller may fill it anew.
+// taken when Publish returns, and w is not used. Afterwards the page may have
+// other holders; if it has none the caller may fill it anew.
 //
 // Called by a connection's reader without locks.
-func (h *Hosts) Publish(r *Route, page *queue.Page, persistent bool, w persistence.Waiter) (kept bool) {
+func (h *Hosts) Publish(r *Route, page *queue.Page, persistent bool, w persistence.Waiter) {
 	p := newPublication(r, page, persistent)
 	for _, q := range r.Queues {
 		q.publish(&p)
@@ -30,7 +30,6 @@ func (h *Hosts) Publish(r *Route, page *queue.Page, persistent bool, w persisten
 	if p.run != nil {
 		h.store.Propose(0, w, persistence.PutRun(p.run))
 	}
-	return p.kept && p.page == page
 }
 
 func newPublication(r *Route, page *queue.Page, persistent bool) Publication {

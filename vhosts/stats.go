@@ -88,7 +88,7 @@ func (v *VHost) BindingsTo(name string, toExchange bool) []Binding {
 
 // QueueTotals count what happened to a virtual host's queues since the start.
 type QueueTotals struct {
-	Declared uint64 // declarations, refused ones and those of existing queues included
+	Declared uint64 // declarations, those of queues that existed included
 	Created  uint64 // queues that were new, recovered ones not included
 	Deleted  uint64
 }

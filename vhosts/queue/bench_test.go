@@ -53,6 +53,7 @@ func (t *traffic) pass(tb testing.TB) (out int) {
 		t.numbers[c] = numbers[:0]
 	}
 	t.fx.Reset()
+	t.engine.ReleasePages()
 	return out
 }
 

@@ -40,8 +40,9 @@ func (s *sink) grants() bool { return s.room < 0 || s.room > s.reserved }
 
 // newPage makes a page of count messages for the numbers from first on, each
 // with a body of size bytes that starts with its number.
-func newPage(first uint64, count, size int) *Page {
-	p := new(Page)
+func newPage(first uint64, count, size int) *Page { return fillPage(new(Page), first, count, size) }
+
+func fillPage(p *Page, first uint64, count, size int) *Page {
 	for i := range count {
 		body := make([]byte, size)
 		copy(body, label(first+uint64(i)))

@@ -100,6 +100,7 @@ type machine struct {
 	model  model
 	all    []*modelConsumer // also those that were removed
 	loads  []*Run
+	pages  Pages // what is used after its release is overwritten
 	done   map[*Run]bool
 	names  int
 }
@@ -120,6 +121,7 @@ func (m *machine) step(t *rapid.T, change func()) {
 	}
 	got := m.carryOut(t)
 	want := m.expected(t)
+	m.engine.ReleasePages()
 	if !slices.Equal(got, want) {
 		t.Fatalf("handed out\n%v, want\n%v", got, want)
 	}
@@ -251,7 +253,12 @@ func TestModel(t *testing.T) {
 					stored = "disk"
 				}
 				first, count := m.engine.Next(), rapid.IntRange(1, 8).Draw(t, "count")
-				m.step(t, func() { m.engine.Append(newPage(first, count, 8), stored); m.add(first, count) })
+				m.step(t, func() {
+					page := fillPage(m.pages.New(), first, count, 8)
+					m.engine.Append(page, stored)
+					page.Release()
+					m.add(first, count)
+				})
 			},
 			"consume": func(t *rapid.T) {
 				c := m.consumer(t)

@@ -27,9 +27,9 @@ const (
 // until Reset it may then be read by anyone.
 //
 // A page made by Pages is used again when the last of its holders has released
-// it. Holders are its filler, every run it was appended to, and the store until
-// it has written it. Memory of pages from elsewhere, and of pages whose bodies
-// something else may still refer to (see Pin), is left to the garbage collector.
+// it. Holders are its filler, every run it was appended to, the store until it
+// has written it, and connections that refer to a large body in it until it is
+// sent. Other pages are left to the garbage collector.
 type Page struct {
 	buf      []byte
 	messages []message
@@ -68,12 +68,9 @@ func (p *Page) Release() {
 	}
 }
 
-// Pin leaves the page's memory to the garbage collector: somebody who is no
-// holder refers to it. Called by a holder before others can see the page.
-func (p *Page) Pin() { p.pages = nil }
-
-// Pinned reports whether Pin was called, or the page was made without Pages.
-func (p *Page) Pinned() bool { return p.pages == nil }
+// Shared reports whether the page has other holders than the caller, who must be
+// one.
+func (p *Page) Shared() bool { return p.holders.Load() > 1 }
 
 // message says where the parts of one message lie: they follow each other in
 // the page's buffer from offset on.

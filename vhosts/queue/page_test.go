@@ -76,6 +76,41 @@ func TestPageMessageCapacity(t *testing.T) {
 	}
 }
 
+// TestPagesAreUsedAgain checks that a page goes back when its last holder, of
+// filler, runs and store, has released it, and not before.
+func TestPagesAreUsedAgain(t *testing.T) {
+	t.Parallel()
+	var pages Pages
+	var one, two Engine
+	var fx Effects
+	p := fillPage(pages.New(), 0, 2, 8)
+	one.Append(p, nil)
+	two.Append(p, nil)
+	p.Hold() // the store's
+	p.Release()
+	steps := []struct {
+		name string
+		do   func()
+	}{
+		{"settled by one queue", func() { one.Purge(&fx); one.ReleasePages() }},
+		{"settled by the other", func() { two.Purge(&fx) }},
+		{"effects carried out", func() { two.ReleasePages() }},
+	}
+	for _, step := range steps {
+		step.do()
+		if p.Len() != 2 {
+			t.Fatalf("page is empty once it is %s", step.name)
+		}
+		if one.Resident() != 0 {
+			t.Errorf("%d bytes are resident", one.Resident())
+		}
+	}
+	p.Release()
+	if p.Len() != 0 {
+		t.Error("page is not emptied when nobody holds it")
+	}
+}
+
 func TestPageBounds(t *testing.T) {
 	t.Parallel()
 	p := new(Page)

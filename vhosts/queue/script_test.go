@@ -70,6 +70,7 @@ func (s *script) step(command string, args []string) error {
 			return err
 		}
 		s.fx.Reset()
+		s.engine.ReleasePages()
 	}
 	return checkDispatched(&s.engine)
 }
