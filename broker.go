@@ -23,6 +23,7 @@ import (
 	"net"
 	"net/url"
 	"sync"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -203,19 +204,39 @@ func (b *Broker) URL() string {
 }
 
 // Shutdown closes every connection with 320 CONNECTION_FORCED, commits what is
-// under way, marks the stop as orderly and closes the store. When ctx ends
-// first, connections are cut off; what was confirmed is safe in any case.
+// under way, marks the stop as orderly and closes the store. Clients that do not
+// answer within half of the time that ctx leaves are cut off; the store is given
+// storeGrace in any case, as a stop without it is not an orderly one.
 func (b *Broker) Shutdown(ctx context.Context) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.stop(ctx)
 }
 
+// storeGrace is how long the store may take to close although ctx has ended.
+const storeGrace = 5 * time.Second
+
+// halfOf is a context that ends after half of the time that ctx leaves, or with
+// ctx if it sets no limit.
+func halfOf(ctx context.Context) (context.Context, context.CancelFunc) {
+	if end, limited := ctx.Deadline(); limited {
+		return context.WithTimeout(ctx, time.Until(end)/2)
+	}
+	return context.WithCancel(ctx)
+}
+
 // stop closes what Start opened, in reverse order.
 func (b *Broker) stop(ctx context.Context) error {
 	var problems []error
 	if b.server != nil {
-		problems = append(problems, b.server.Shutdown(ctx))
+		clients, cancel := halfOf(ctx)
+		switch err := b.server.Shutdown(clients); {
+		case errors.Is(err, amqp.ErrCutOff):
+			b.options.Logger.Warn("some clients did not answer and were cut off")
+		default:
+			problems = append(problems, err)
+		}
+		cancel()
 	}
 	if b.management != nil {
 		problems = append(problems, b.management.Shutdown(ctx))
@@ -224,7 +245,9 @@ func (b *Broker) stop(ctx context.Context) error {
 		b.hosts.Close()
 	}
 	if b.store != nil {
-		problems = append(problems, b.store.Close(ctx))
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeGrace)
+		problems = append(problems, b.store.Close(grace))
+		cancel()
 	}
 	b.server, b.management, b.hosts = nil, nil, nil
 	return errors.Join(problems...)

@@ -15,12 +15,15 @@ const outboundMost = 4 * outboundHigh
 
 // awaitRoom waits while outboundMost bytes wait to be written, and until the
 // connection fails or is to be closed. The client's heartbeats are not read
-// meanwhile and count as missed: it is the one who does not read. Called by the
+// meanwhile: what it takes off the buffer is its sign of life. Called by the
 // reader, without locks.
 func (c *conn) awaitRoom() {
-	if c.writer.full.Load() {
-		c.writer.awaitRoom(c.stopped)
+	if c.closeSent || !c.writer.full.Load() {
+		return
 	}
+	c.crowded.Store(true)
+	c.writer.awaitRoom(c.stopped)
+	c.crowded.Store(false)
 }
 
 func (w *writer) awaitRoom(stop func() bool) {

@@ -131,10 +131,16 @@ func (r *runConfirm) Durable(err error) {
 func (r *runConfirm) Flush() { r.channel.flushConfirms() }
 
 // await blocks the connection's reader until every reply that is to come from
-// elsewhere has been sent, so that replies keep their order.
+// elsewhere has been sent, so that replies keep their order. The client's
+// heartbeats are not read meanwhile, so they are not missed.
 func (ch *channel) await() {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
+	if ch.awaited == 0 {
+		return
+	}
+	ch.conn.paused.Store(true)
+	defer ch.conn.paused.Store(false)
 	for ch.awaited > 0 && !ch.closed.Load() {
 		ch.changed.Wait()
 	}
@@ -163,7 +169,7 @@ func (l *later) Durable(err error) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	if err != nil {
-		ch.conn.abort(wire.Errorf(wire.InternalError, "the message store is out of service"))
+		ch.conn.abort(errStoreFailed())
 		l.failed = true
 	}
 	l.durable = true
@@ -229,11 +235,11 @@ func (ch *channel) shutdown() {
 		back[d.sub] = append(back[d.sub], d.number)
 	})
 	ch.unacked = unackedWindow{}
+	ch.tx = nil
 	ch.changed.Broadcast()
 	ch.mu.Unlock()
 	ch.conn.server.traffic.retire(ch)
 
-	ch.tx = nil
 	// Consumers leave before messages come back, or they would get them again.
 	for _, s := range subscriptions {
 		ch.unsubscribe(s)

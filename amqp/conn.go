@@ -55,6 +55,7 @@ type conn struct {
 	settling   []*subscription   // with settled messages their queues do not know of yet
 	// confirmable are channels with publishes decided in the running burst.
 	confirmable []*channel
+	persisted   bool // the running burst had messages to store
 	closeSent   bool // connection.close was sent: everything but its answer is ignored
 	closeSeen   bool // the connection is to end once all is written
 
@@ -63,8 +64,10 @@ type conn struct {
 	channels map[uint16]*channel
 
 	received atomic.Uint64              // bytes
-	paused   atomic.Bool                // the reader does not read on purpose
+	paused   atomic.Bool                // the reader waits for the broker, not for the client
+	crowded  atomic.Bool                // the reader waits for the client to read
 	forced   atomic.Pointer[wire.Error] // close the connection with it: set by others, done by the reader
+	forcing  sync.Mutex                 // held while forced is set and the reader woken; a leaf
 	cancel   context.CancelFunc         // of ctx
 	monitor  *time.Timer                // heartbeats, nil if there are none
 }
@@ -110,13 +113,28 @@ func (c *conn) readLoop() error {
 // done so yet.
 func (c *conn) stopped() bool { return c.forced.Load() != nil && !c.closeSent }
 
-// throttle waits while too much of what publishers sent is on its way to the
-// disk. The client's heartbeats cannot be read meanwhile, so they are not missed.
+// throttle waits, after a burst with persistent messages, while too much of what
+// publishers sent is on its way to the disk. A publisher whose messages cannot be
+// stored any more is closed: what it has not seen confirmed is its own to send
+// again. The client's heartbeats cannot be read meanwhile, so they are not missed.
 func (c *conn) throttle() {
+	if !c.persisted || c.closeSent {
+		return
+	}
+	c.persisted = false
 	c.paused.Store(true)
-	// It ends early only with the connection, and then the next read tells why.
-	_ = c.server.options.Hosts.Throttle(c.ctx)
+	err := c.server.options.Hosts.Throttle(c.ctx)
 	c.paused.Store(false)
+	// An end of ctx is the connection's own: the next read tells why.
+	if err != nil && c.ctx.Err() == nil {
+		c.close(errStoreFailed())
+	}
+}
+
+// errStoreFailed ends the connections that want something kept when nothing can
+// be.
+func errStoreFailed() *wire.Error {
+	return wire.Errorf(wire.InternalError, "the message store is out of service")
 }
 
 // handleBurst handles the whole frames that have been read.
@@ -262,7 +280,7 @@ func (c *conn) openChannel(f wire.Frame) *wire.Error {
 	}
 	if len(c.channels) >= c.channelMax {
 		return wire.Errorf(wire.NotAllowed, "number of channels opened (%d) has reached the negotiated channel_max (%d)",
-			len(c.channels), c.channelMax).During(m.ID())
+			len(c.channels), c.channelMax)
 	}
 	ch := newChannel(c, f.Channel)
 	c.server.traffic.opened.Add(1)
@@ -304,9 +322,6 @@ func (c *conn) handleMethod(f wire.Frame) *wire.Error {
 		// nothing (RabbitMQ 4.3, secrets).
 		c.writer.send(0, &wire.ConnectionUpdateSecretOk{})
 	default:
-		if !wire.FromClient(m.ID()) {
-			return wire.Errorf(wire.CommandInvalid, "unimplemented method").During(m.ID())
-		}
 		return wire.Errorf(wire.ChannelError, "unexpected method in connection state running").During(m.ID())
 	}
 	return nil
@@ -339,6 +354,8 @@ func (c *conn) close(err *wire.Error) {
 	c.writer.send(0, &wire.ConnectionClose{
 		ReplyCode: err.Code, ReplyText: err.ReplyText(), ClassID: err.Method.Class(), MethodID: err.Method.Method(),
 	})
+	c.forcing.Lock() // or abort would overwrite the deadline
+	defer c.forcing.Unlock()
 	// Errors are passed over: a connection that takes no deadline is dead, and the
 	// next read says so.
 	_ = c.net.SetReadDeadline(time.Now().Add(c.closeTimeout()))
@@ -371,8 +388,11 @@ func (c *conn) handleClosing(f wire.Frame) error {
 // abort asks the reader to close the connection with err. Called by anybody,
 // under any lock.
 func (c *conn) abort(err *wire.Error) {
-	c.forced.CompareAndSwap(nil, err)
-	_ = c.net.SetReadDeadline(time.Unix(1, 0)) // wakes the reader
+	c.forcing.Lock()
+	if c.forced.CompareAndSwap(nil, err) {
+		_ = c.net.SetReadDeadline(time.Unix(1, 0)) // wakes the reader
+	}
+	c.forcing.Unlock()
 	c.cancel()
 	c.writer.wakeReader()
 }

@@ -100,10 +100,10 @@ func (ch *channel) hasSubscription(tag string) bool {
 // consumeReplies starts the channel's direct reply-to consumer.
 func (ch *channel) consumeReplies(m *wire.BasicConsume, tag string) *wire.Error {
 	switch {
-	case ch.replyQueue != nil:
-		return wire.Errorf(wire.PreconditionFailed, "reply consumer already set")
 	case !m.NoAck:
 		return wire.Errorf(wire.PreconditionFailed, "reply consumer cannot acknowledge")
+	case ch.replyQueue != nil:
+		return wire.Errorf(wire.PreconditionFailed, "reply consumer already set")
 	}
 	s := ch.newSubscription(nil, tag, true)
 	s.reply = true

@@ -61,22 +61,15 @@ func (ch *channel) exchangeUnbind(m *wire.ExchangeUnbind) *wire.Error {
 }
 
 func (ch *channel) queueDeclare(m *wire.QueueDeclare) *wire.Error {
-	name := m.Queue
-	if m.Passive {
-		var err *wire.Error
-		if name, err = ch.named(m.Queue); err != nil {
-			return err
-		}
-	}
 	return ch.change(m.NoWait, func(l *later) (wire.Method, bool, *wire.Error) {
 		var q vhosts.Declared
 		var waiting bool
 		var err *wire.Error
 		if m.Passive {
-			q, err = ch.conn.vhost.DeclareQueuePassive(name, ch.conn.id)
+			q, err = ch.conn.vhost.DeclareQueuePassive(m.Queue, ch.conn.id)
 		} else {
 			q, waiting, err = ch.conn.vhost.DeclareQueue(vhosts.QueueDeclaration{
-				Name: name, Durable: m.Durable, Exclusive: m.Exclusive, AutoDelete: m.AutoDelete,
+				Name: m.Queue, Durable: m.Durable, Exclusive: m.Exclusive, AutoDelete: m.AutoDelete,
 				Arguments: m.Arguments, Owner: ch.conn.id,
 			}, l.waiter())
 		}

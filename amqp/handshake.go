@@ -180,13 +180,18 @@ func (h *handshaker) start() *wire.ConnectionStart {
 
 // startOk authenticates the client.
 func (h *handshaker) startOk(c *conn) error {
+	// Who has not logged in is told nothing about mistakes.
 	m, err := h.receive()
 	if err != nil {
-		return h.refuse(err)
+		if mistake := (*wire.Error)(nil); errors.As(err, &mistake) {
+			h.delay()
+		}
+		return err
 	}
 	ok, isStartOk := m.(*wire.ConnectionStartOk)
 	if !isStartOk {
-		return h.refuse(unexpected(m, "starting"))
+		h.delay()
+		return unexpected(m, "starting")
 	}
 	c.clientProperties, c.mechanism = ok.ClientProperties, ok.Mechanism
 	c.capabilities = clientCapabilities(ok.ClientProperties)
@@ -195,7 +200,7 @@ func (h *handshaker) startOk(c *conn) error {
 		c.user = user
 		return nil
 	}
-	if c.capabilities.authenticationFailureClose {
+	if c.capabilities.authenticationFailureClose && !errors.Is(err, errBadResponse) {
 		// Like RabbitMQ, the server does not wait for the client's close-ok.
 		_ = h.send(&wire.ConnectionClose{ReplyCode: wire.AccessRefused, ReplyText: wire.Errorf(wire.AccessRefused,
 			"Login was refused using authentication mechanism %s. For details see the broker logfile.", ok.Mechanism).ReplyText()})
@@ -257,8 +262,10 @@ func (h *handshaker) tune(c *conn) error {
 		{"channel_max", int(ok.ChannelMax), 1, o.ChannelMax},
 	} {
 		switch {
+		case limit.value == 0 && limit.name == "channel_max":
+			err = tuneRefused("negotiated channel_max = 0 (no limit) is higher than the maximum allowed value (%d)", limit.top)
 		case limit.value == 0:
-			err = tuneRefused("negotiated %s = 0 (no limit) is higher than the maximum allowed value (%d)", limit.name, limit.top)
+			err = tuneRefused("negotiated %s = 0 is higher than the maximum allowed value (%d)", limit.name, limit.top)
 		case limit.value > limit.top:
 			err = tuneRefused("negotiated %s = %d is higher than the maximum allowed value (%d)", limit.name, limit.value, limit.top)
 		case limit.value < limit.least:

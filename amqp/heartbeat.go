@@ -15,6 +15,7 @@ type monitor struct {
 	timer    *time.Timer
 	written  uint64
 	received uint64
+	taken    uint64 // written, at the last full interval
 	ticks    uint
 	silent   int // intervals in a row without a byte
 }
@@ -63,9 +64,11 @@ func (m *monitor) tick() {
 
 // lost counts an interval and says whether the client is gone.
 func (m *monitor) lost() bool {
-	received := m.conn.received.Load()
-	if received != m.received || m.conn.paused.Load() {
-		m.received, m.silent = received, 0
+	received, taken := m.conn.received.Load(), m.conn.writer.written.Load()
+	alive := received != m.received || m.conn.paused.Load() || m.conn.crowded.Load() && taken != m.taken
+	m.received, m.taken = received, taken
+	if alive {
+		m.silent = 0
 		return false
 	}
 	m.silent++

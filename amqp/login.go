@@ -13,6 +13,10 @@ import (
 	"github.com/lagomq/lagomq/vhosts"
 )
 
+// errBadResponse says that a response cannot be read at all, which clients are
+// not told, as opposed to one with wrong credentials.
+var errBadResponse = errors.New("bad authentication response")
+
 // authenticate checks the response of an authentication mechanism (RabbitMQ 4.3,
 // connection.start-ok). The error is for the log.
 func (h *handshaker) authenticate(mechanism string, response []byte) (*vhosts.User, error) {
@@ -24,7 +28,7 @@ func (h *handshaker) authenticate(mechanism string, response []byte) (*vhosts.Us
 	case "AMQPLAIN":
 		name, password, err = amqplainResponse(response)
 	default:
-		err = fmt.Errorf("mechanism %q is not supported", mechanism)
+		err = fmt.Errorf("%w: mechanism %q is not supported", errBadResponse, mechanism)
 	}
 	if err != nil {
 		return nil, err
@@ -41,7 +45,7 @@ func (h *handshaker) authenticate(mechanism string, response []byte) (*vhosts.Us
 func plainResponse(response []byte) (name, password string, err error) {
 	parts := bytes.Split(response, []byte{0})
 	if len(parts) != 3 || len(parts[0]) != 0 {
-		return "", "", errors.New("response is not a NUL, the user, a NUL and the password")
+		return "", "", fmt.Errorf("%w: it is not a NUL, the user, a NUL and the password", errBadResponse)
 	}
 	return string(parts[1]), string(parts[2]), nil
 }
@@ -50,14 +54,14 @@ func plainResponse(response []byte) (name, password string, err error) {
 func amqplainResponse(response []byte) (name, password string, err error) {
 	table, perr := wire.ParseTable(response)
 	if perr != nil {
-		return "", "", fmt.Errorf("response is not a field table: %w", perr)
+		return "", "", fmt.Errorf("%w: it is not a field table: %w", errBadResponse, perr)
 	}
 	login, _ := table.Get("LOGIN")
 	secret, _ := table.Get("PASSWORD")
 	name, hasName := login.(string)
 	password, hasPassword := secret.(string)
 	if !hasName || !hasPassword {
-		return "", "", errors.New("response lacks LOGIN or PASSWORD")
+		return "", "", fmt.Errorf("%w: it lacks LOGIN or PASSWORD", errBadResponse)
 	}
 	return name, password, nil
 }

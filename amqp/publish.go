@@ -4,11 +4,11 @@
 package amqp
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 
 	"github.com/lagomq/lagomq/amqp/wire"
-	"github.com/lagomq/lagomq/persistence"
 	"github.com/lagomq/lagomq/vhosts"
 	"github.com/lagomq/lagomq/vhosts/queue"
 )
@@ -60,10 +60,10 @@ const headerProperties = 12
 // content header to store.
 func (ch *channel) examine() (route *vhosts.Route, header []byte, deliveryMode uint8, err *wire.Error) {
 	m, p := &ch.content, &ch.conn.properties
-	if err = p.Scan(m.header[headerProperties:]); err != nil {
+	header = m.header
+	if err = p.Scan(header[headerProperties:]); err != nil {
 		return nil, nil, 0, err
 	}
-	header = m.header
 	const judged = wire.FlagHeaders | wire.FlagReplyTo | wire.FlagExpiration | wire.FlagUserID
 	if p.Flags&judged == 0 {
 		return ch.conn.routes.Find(&m.publish, nil, nil), header, p.DeliveryMode, nil
@@ -83,7 +83,7 @@ func (ch *channel) examine() (route *vhosts.Route, header []byte, deliveryMode u
 			return nil, nil, 0, err
 		}
 	}
-	extra, cc, err := furtherKeys(p.Headers)
+	extra, err := furtherKeys(p.Headers)
 	if err != nil {
 		return nil, nil, 0, err
 	}
@@ -93,27 +93,25 @@ func (ch *channel) examine() (route *vhosts.Route, header []byte, deliveryMode u
 	if len(extra) > 0 {
 		route = ch.conn.routes.Find(&m.publish, p.Headers, extra)
 	}
-	if len(extra) > cc {
+	if _, _, blind := wire.LookupField(p.Headers, "BCC"); blind {
 		header = wire.RemoveHeader(header[:headerProperties:headerProperties], header[headerProperties:], "BCC")
 	}
 	return route, header, p.DeliveryMode, nil
 }
 
-// furtherKeys are the routing keys of the headers CC and BCC, the first cc of
-// them CC's.
-func furtherKeys(headers []byte) (keys []string, cc int, err *wire.Error) {
+// furtherKeys are the routing keys of the headers CC and BCC.
+func furtherKeys(headers []byte) (keys []string, err *wire.Error) {
 	if headers == nil {
-		return nil, 0, nil
+		return nil, nil
 	}
 	if keys, err = appendKeys(nil, headers, "CC"); err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	cc = len(keys)
-	keys, err = appendKeys(keys, headers, "BCC")
-	return keys, cc, err
+	return appendKeys(keys, headers, "BCC")
 }
 
-// appendKeys appends the routing keys that header name, CC or BCC, lists.
+// appendKeys appends the routing keys that header name, CC or BCC, lists. Like
+// RabbitMQ it insists on a list but passes over what is no string in it.
 func appendKeys(keys []string, headers []byte, name string) ([]string, *wire.Error) {
 	if _, _, ok := wire.LookupField(headers, name); !ok {
 		return keys, nil
@@ -128,11 +126,9 @@ func appendKeys(keys []string, headers []byte, name string) ([]string, *wire.Err
 		return nil, unacceptableHeader(name, value)
 	}
 	for _, element := range list {
-		key, isString := element.(string)
-		if !isString {
-			return nil, unacceptableHeader(name, element)
+		if key, isString := element.(string); isString {
+			keys = append(keys, key)
 		}
-		keys = append(keys, key)
 	}
 	return keys, nil
 }
@@ -147,7 +143,10 @@ const maxExpiration = 315_360_000_000
 // checkExpiration validates the expiration property: a decimal number of
 // milliseconds.
 func checkExpiration(s string) *wire.Error {
-	digits := strings.TrimPrefix(s, "-")
+	digits := s
+	if strings.HasPrefix(s, "-") || strings.HasPrefix(s, "+") {
+		digits = s[1:]
+	}
 	n := len(digits) - len(strings.TrimLeft(digits, "0123456789"))
 	detail := ""
 	switch value, err := strconv.ParseInt(s[:len(s)-len(digits)+n], 10, 64); {
@@ -155,10 +154,14 @@ func checkExpiration(s string) *wire.Error {
 		detail = "no_integer"
 	case n < len(digits):
 		detail = "{leftover_string,\"" + digits[n:] + "\"}"
-	case err != nil && digits == s || value > maxExpiration:
-		detail = "{value_too_large," + s + "}"
-	case err != nil || value < 0:
+	case err != nil && s[0] == '-':
 		detail = "{value_negative," + s + "}"
+	case err != nil:
+		detail = "{value_too_large," + digits + "}"
+	case value > maxExpiration:
+		detail = fmt.Sprintf("{value_too_large,%d}", value)
+	case value < 0:
+		detail = fmt.Sprintf("{value_negative,%d}", value)
 	default:
 		return nil
 	}
@@ -173,13 +176,7 @@ func (ch *channel) unroutable(header []byte) {
 	if m.publish.Mandatory {
 		ch.sendReturn(m.publish.ExchangeAndKey, header, m.body)
 	}
-	ch.mu.Lock()
-	ch.stats.Published++
-	if ch.confirming {
-		ch.confirms.decide(1)
-	}
-	ch.mu.Unlock()
-	ch.confirmLater()
+	ch.published(1)
 }
 
 // sendReturn returns a mandatory message that was not routed.
@@ -228,30 +225,35 @@ func (c *conn) publishRun() {
 	}
 	r.channel = nil
 	count := uint64(r.page.Len())
-	var confirm *runConfirm
+	durable := r.persistent && r.route.Durable
+	c.persisted = c.persisted || durable
+	if ch.confirming && durable {
+		c.server.options.Hosts.Publish(r.route, r.page, true, ch.openConfirm(count))
+	} else {
+		c.server.options.Hosts.Publish(r.route, r.page, r.persistent, nil)
+		ch.published(count)
+	}
+	r.page.Release()
+	r.page = nil
+}
+
+// openConfirm counts a run of messages to be stored, and returns who decides
+// their confirms.
+func (ch *channel) openConfirm(count uint64) *runConfirm {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	ch.stats.Published += count
+	return &runConfirm{ch, ch.confirms.open(count)}
+}
+
+// published counts messages that were taken, or dropped as unroutable, and are
+// thereby decided.
+func (ch *channel) published(count uint64) {
 	ch.mu.Lock()
 	ch.stats.Published += count
-	switch {
-	case !ch.confirming:
-	case r.persistent && r.route.Durable:
-		confirm = &runConfirm{ch, ch.confirms.open(count)}
-	default:
+	if ch.confirming {
 		ch.confirms.decide(count)
 	}
 	ch.mu.Unlock()
-
-	var waiter persistence.Waiter
-	if confirm != nil {
-		waiter = confirm
-	}
-	c.server.options.Hosts.Publish(r.route, r.page, r.persistent, waiter)
-	if r.page.Shared() {
-		r.page.Release()
-		r.page = nil
-	} else {
-		r.page.Reset()
-	}
-	if confirm == nil {
-		ch.confirmLater()
-	}
+	ch.confirmLater()
 }

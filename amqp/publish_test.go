@@ -16,6 +16,9 @@ func TestCheckExpiration(t *testing.T) {
 		{"0", ""},
 		{"60000", ""},
 		{"007", ""},
+		{"+5", ""},
+		{"-01", "{value_negative,-1}"},
+		{"0315360000001", "{value_too_large,315360000001}"},
 		{"315360000000", ""},
 		{"315360000001", "{value_too_large,315360000001}"},
 		{strings.Repeat("9", 40), "{value_too_large," + strings.Repeat("9", 40) + "}"},
@@ -54,7 +57,7 @@ func TestAppendKeys(t *testing.T) {
 		{"CC", wire.Array{}, ""},
 		{"BCC", wire.Array{"a"}, ""},
 		{"CC", "a", `PRECONDITION_FAILED - invalid message: {unacceptable_type_in_header,"CC",longstr}`},
-		{"CC", wire.Array{"a", int32(1)}, `PRECONDITION_FAILED - invalid message: {unacceptable_type_in_header,"CC",signedint}`},
+		{"CC", wire.Array{"a", int32(1), "b"}, "a,b"}, // what is no string is passed over
 	} {
 		headers := wire.AppendTable(nil, wire.Table{{Name: "x", Value: true}, {Name: c.name, Value: c.value}})[4:]
 		keys, err := appendKeys(nil, headers, "CC")

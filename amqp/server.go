@@ -146,12 +146,15 @@ func (s *Server) run(nc net.Conn) {
 // refused ends a connection that did not get through its handshake.
 func (s *Server) refused(nc net.Conn, err error) {
 	defer nc.Close()
+	s.mu.Lock()
+	closing := s.closing
+	s.mu.Unlock()
 	if errors.Is(err, errHealthCheck) {
 		s.options.Logger.Debug("connection closed before a byte came", "remote", nc.RemoteAddr().String())
 		return
 	}
 	s.options.Logger.Warn("connection refused", "remote", nc.RemoteAddr().String(), "error", err)
-	if tcp, ok := nc.(*net.TCPConn); ok {
+	if tcp, ok := nc.(*net.TCPConn); ok && !closing {
 		// What the client sent and nobody read must not destroy the last answer.
 		_ = tcp.CloseWrite()
 		_ = nc.SetReadDeadline(time.Now().Add(s.options.lingerTimeout()))
@@ -164,19 +167,33 @@ func (s *Server) refused(nc net.Conn, err error) {
 	}
 }
 
-// survive keeps a bug that one connection ran into from stopping the broker:
-// that connection is closed. Under Options.Hosts' strict mode, which tests use,
-// it is not kept.
+// survive keeps a bug that one connection ran into from stopping the broker: that
+// connection is closed and gives back what it holds, as far as the bug lets it.
+// In strict mode, which tests use, the panic goes on.
 func (c *conn) survive() {
 	if c.server.options.Strict {
 		return
 	}
-	if p := recover(); p != nil {
-		c.log.Error("connection ended by a bug", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-		_ = c.net.Close() // ends the writer
-		c.writer.finish()
-		c.server.remove(c)
+	p := recover()
+	if p == nil {
+		return
 	}
+	c.log.Error("connection ended by a bug", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	c.cancel()
+	c.stopMonitor()
+	_ = c.net.Close() // ends the writer
+	c.writer.finish()
+	c.server.remove(c)
+	// The bug may have left a lock held: then this goroutine stays, and with it what
+	// the lock guards, but nothing else.
+	go func() {
+		defer func() {
+			if p := recover(); p != nil {
+				c.log.Error("connection could not be released after a bug", "panic", fmt.Sprint(p))
+			}
+		}()
+		c.release()
+	}()
 }
 
 func (s *Server) remove(c *conn) {
@@ -202,14 +219,18 @@ func (s *Server) StopAccepting() {
 	}
 }
 
+// ErrCutOff says that Shutdown did not wait for clients any longer.
+var ErrCutOff = errors.New("amqp: some clients did not close in time and were cut off")
+
 // Shutdown closes every connection with 320 and waits until all have ended. When
-// ctx ends first, those that are left are cut off.
+// ctx ends first, those that are left are cut off, and ErrCutOff is returned.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.StopAccepting()
 	s.mu.Lock()
 	s.closing = true
 	for nc := range s.opening {
-		_ = nc.Close() // ends the handshake
+		// Ends the handshake, unless it is just done: then run closes the connection.
+		_ = nc.SetDeadline(time.Unix(1, 0))
 	}
 	for c := range s.conns {
 		c.abort(shutdownError())
@@ -232,7 +253,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	<-done
-	return fmt.Errorf("connections did not close in time: %w", ctx.Err())
+	return ErrCutOff
 }
 
 // Addresses are where the server listens.

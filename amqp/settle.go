@@ -107,14 +107,18 @@ func (ch *channel) count(acked, rejected, returned int) {
 
 // recover puts every unacked message of the channel back to its queue.
 func (ch *channel) recover() {
+	ch.noteAllReturned()
+	ch.conn.settle()
+}
+
+func (ch *channel) noteAllReturned() {
 	ch.mu.Lock()
+	defer ch.mu.Unlock()
 	ch.unacked.each(0, true, func(d *delivery) {
 		ch.conn.note(d.sub, d.number, returned)
 		ch.unacked.remove(d)
 	})
 	ch.unacked.trim()
-	ch.mu.Unlock()
-	ch.conn.settle()
 }
 
 // heldOutcome is a settlement inside a transaction.

@@ -62,9 +62,15 @@ func (s *subscription) Release(n uint32) {
 	if s.channel.prefetch.Load() == 0 || !s.limited() {
 		return
 	}
-	s.channel.mu.Lock()
-	defer s.channel.mu.Unlock()
-	s.channel.release(uint64(n))
+	ch := s.channel
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	ch.release(uint64(n))
+	// Who was refused while the room was reserved may have it now. Under a queue's
+	// lock no other queue can be dispatched: the writer does it.
+	if len(ch.refused) > 0 {
+		ch.conn.writer.dispatch(ch.takeRefused())
+	}
 }
 
 // Deliver implements queue.Sink: it numbers the messages, remembers those that

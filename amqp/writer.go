@@ -158,6 +158,9 @@ type writer struct {
 	// written.
 	full    atomic.Bool
 	refused map[*vhosts.Queue]struct{}
+	// waiting are queues to dispatch at once: somebody who could not do it himself,
+	// as he held a queue's lock, asked for it.
+	waiting []*vhosts.Queue
 
 	written atomic.Uint64 // bytes, for heartbeats and statistics
 	done    chan struct{} // closed when writeLoop has ended
@@ -268,8 +271,11 @@ func (w *writer) writeLoop() {
 		if !ok {
 			return
 		}
-		err := full.writeTo(w.conn)
-		w.written.Add(uint64(full.size))
+		var err error
+		if full.size > 0 {
+			err = full.writeTo(w.conn)
+			w.written.Add(uint64(full.size))
+		}
 		full.reset()
 		for _, q := range w.wrote(full, err) {
 			q.Dispatch()
@@ -277,17 +283,25 @@ func (w *writer) writeLoop() {
 	}
 }
 
-// take waits for something to write and swaps the buffers.
+// dispatch has the writer dispatch queues. Called under any lock but mu.
+func (w *writer) dispatch(queues []*vhosts.Queue) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.waiting = append(w.waiting, queues...)
+	w.signalLocked()
+}
+
+// take waits for something to write, or to dispatch, and swaps the buffers.
 func (w *writer) take() (outbound, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for w.out.size == 0 && !w.closing && !w.failed {
+	for w.out.size == 0 && len(w.waiting) == 0 && !w.closing && !w.failed {
 		w.spare.giveBack()
 		w.out.giveBack()
 		w.waits = true
 		w.wake.Wait()
 	}
-	if w.failed || w.out.size == 0 {
+	if w.failed || w.out.size == 0 && len(w.waiting) == 0 {
 		return outbound{}, false
 	}
 	full := w.out
@@ -307,11 +321,12 @@ func (w *writer) wrote(empty outbound, err error) []*vhosts.Queue {
 		w.out.reset()
 		w.conn.Close() // ends the reader, which cleans up
 	}
+	queues := w.waiting
+	w.waiting = nil
 	if !w.full.Load() || w.out.size >= outboundHigh {
-		return nil
+		return queues
 	}
 	w.full.Store(false)
-	queues := make([]*vhosts.Queue, 0, len(w.refused))
 	for q := range w.refused {
 		queues = append(queues, q)
 	}

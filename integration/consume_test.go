@@ -213,6 +213,7 @@ func TestRequeue(t *testing.T) {
 			for _, tag := range []uint64{1, 3, 5} {
 				_ = c.Ack(tag, false)
 			}
+			//lint:ignore SA1019 clients still send it
 			return c.Recover(true)
 		},
 		"Close": func(c *amqp091.Channel) error {

@@ -110,16 +110,9 @@ func (s *shelf) newConsumer() {
 	clear(s.last)
 }
 
-// produce publishes until the server is gone, with up to window messages not
-// confirmed.
-func (l *ledger) produce(connection *amqp091.Connection, window int) error {
-	channel, err := connection.Channel()
-	if err != nil {
-		return err
-	}
-	if err := channel.Confirm(false); err != nil {
-		return err
-	}
+// produce publishes on a channel in confirm mode until the server is gone, with
+// up to window messages not confirmed.
+func (l *ledger) produce(channel *amqp091.Channel, window int) {
 	base := l.attempted
 	confirms := channel.NotifyPublish(make(chan amqp091.Confirmation, window))
 	slots := make(chan struct{}, window)
@@ -140,38 +133,26 @@ func (l *ledger) produce(connection *amqp091.Connection, window int) error {
 		select {
 		case slots <- struct{}{}:
 		case <-ended:
-			return nil
+			return
 		}
 		l.attempted++
 		message := amqp091.Publishing{DeliveryMode: amqp091.Persistent, Body: fmt.Appendf(nil, "%s:%d", l.name, l.attempted)}
 		if err := channel.Publish(l.exchange, l.key, false, false, message); err != nil {
 			<-ended
-			return nil
+			return
 		}
 	}
 }
 
 // consume takes and acknowledges messages until the server is gone.
-func (s *shelf) consume(connection *amqp091.Connection) error {
-	channel, err := connection.Channel()
-	if err != nil {
-		return err
-	}
-	if err := channel.Qos(100, 0, false); err != nil {
-		return err
-	}
+func (s *shelf) consume(deliveries <-chan amqp091.Delivery) {
 	s.newConsumer()
-	deliveries, err := channel.Consume(s.queue, "", false, false, false, false, nil)
-	if err != nil {
-		return err
-	}
 	for d := range deliveries {
 		s.record(&d)
 		if d.DeliveryTag%10 == 0 {
 			_ = d.Ack(true) // fails when the server is gone, which ends the loop
 		}
 	}
-	return nil
 }
 
 // drain takes everything that is left in the queue.
@@ -226,19 +207,19 @@ func TestKillUnderLoad(t *testing.T) {
 	for range *kills {
 		server := startProcess(t, nil, "--data-dir", data)
 		connections := []*amqp091.Connection{server.dial(), server.dial()}
+		consumer := openChannel(t, connections[1])
+		must(t, consumer.Qos(100, 0, false))
+		deliveries := consume(t, consumer, shelves[1].queue)
 		var workers sync.WaitGroup
-		for i, l := range ledgers {
-			workers.Go(func() {
-				if err := l.produce(connections[i%2], 500); err != nil {
-					t.Error(err)
-				}
-			})
+		workers.Go(func() { shelves[1].consume(deliveries) })
+		var producers []*amqp091.Channel
+		for i := range ledgers {
+			producers = append(producers, openChannel(t, connections[i%2]))
+			must(t, producers[i].Confirm(false))
 		}
-		workers.Go(func() {
-			if err := shelves[1].consume(connections[1]); err != nil {
-				t.Error(err)
-			}
-		})
+		for i, l := range ledgers {
+			workers.Go(func() { l.produce(producers[i], 500) })
+		}
 		confirmed := ledgers[0].confirmedOverall
 		until := confirmed.Load() + 500 + rand.Int64N(5000)
 		eventually(t, "confirms", func() bool { return confirmed.Load() >= until })

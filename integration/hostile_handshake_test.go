@@ -143,13 +143,13 @@ func TestHostileHandshakeFrames(t *testing.T) {
 	}
 	method := func(channel uint16, m wire.Method) []byte { return wire.AppendMethod(nil, channel, m) }
 	open := &wire.ConnectionOpen{VirtualHost: "/"}
+	silence := exception{} // who has not logged in is told nothing about mistakes
 	for name, test := range map[string]struct {
 		until func(*wireClient)
 		sent  []byte
 		exception
 	}{
-		"OpenForStartOk": {started, method(0, open),
-			exception{wire.ChannelError, "unexpected method in connection state starting", wire.IDConnectionOpen}},
+		"OpenForStartOk": {started, method(0, open), silence},
 		"OpenForTuneOk": {tuning, method(0, open),
 			exception{wire.ChannelError, "unexpected method in connection state tuning", wire.IDConnectionOpen}},
 		"TuneOkTwice": {tuned, method(0, &wire.ConnectionTuneOk{}),
@@ -158,16 +158,19 @@ func TestHostileHandshakeFrames(t *testing.T) {
 			exception{wire.UnexpectedFrame, "type 1, all octets = <<0,20,0,10,0>>", 0}},
 		"BodyBeforeOpen": {tuned, hostileBody("body"),
 			exception{wire.UnexpectedFrame, `type 3, all octets = <<"body">>`, 0}},
-		"FrameTooLarge": {started, []byte{wire.FrameMethod, 0, 0, 0, 0, 0x20, 0x01},
+		"FrameTooLargeForStartOk": {started, []byte{wire.FrameMethod, 0, 0, 0, 0, 0x20, 0x01}, silence},
+		"FrameTooLarge": {tuned, []byte{wire.FrameMethod, 0, 0, 0, 0, 0x20, 0x01},
 			exception{wire.FrameError, "type 1, all octets = <<>>: {frame_too_large,8193,8184}", 0}},
 		"FourGigabytes": {tuned, []byte{wire.FrameMethod, 0, 0, 0xff, 0xff, 0xff, 0xff},
 			exception{wire.FrameError, "type 1, all octets = <<>>: {frame_too_large,4294967295,8184}", 0}},
-		"WrongEnd": {started, hostileFrame(wire.FrameMethod, 0, "AB", 0),
+		"WrongEndOfStartOk": {started, hostileFrame(wire.FrameMethod, 0, "AB", 0), silence},
+		"WrongEnd": {tuning, hostileFrame(wire.FrameMethod, 0, "AB", 0),
 			exception{wire.FrameError, `type 1, all octets = <<"AB">>: {invalid_frame_end_marker,0}`, 0}},
 		"UnknownMethod": {tuned, hostileMethod(0, 0xffffffff, ""),
 			exception{wire.CommandInvalid, "unimplemented method", 0xffffffff}},
-		"Truncated": {started, hostileMethod(0, wire.IDConnectionStartOk, "\xff"),
-			exception{wire.FrameError, "cannot decode <<255>>", wire.IDConnectionStartOk}},
+		"TruncatedStartOk": {started, hostileMethod(0, wire.IDConnectionStartOk, "\xff"), silence},
+		"Truncated": {tuning, hostileMethod(0, wire.IDConnectionTuneOk, "\xff"),
+			exception{wire.FrameError, "cannot decode <<255>>", wire.IDConnectionTuneOk}},
 		"NotUTF8": {tuned, method(0, &wire.ConnectionOpen{VirtualHost: "\xff"}),
 			exception{wire.FrameError, "Malformed UTF-8 in shortstr", wire.IDConnectionOpen}},
 	} {
@@ -175,6 +178,11 @@ func TestHostileHandshakeFrames(t *testing.T) {
 			c := connectWire(t, broker)
 			test.until(c)
 			c.write(test.sent)
+			if test.exception == silence {
+				hostileCloseWrite(c)
+				c.wantEnd()
+				return
+			}
 			hostileWantClose(c, test.exception)
 		})
 	}

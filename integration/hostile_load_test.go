@@ -285,7 +285,7 @@ func TestHostileChannels(t *testing.T) {
 	open(60_001, 60_000+2046) // the numbers may be above channel_max, the count may not
 	c.send(7, &wire.ChannelOpen{})
 	c.wantException(exception{
-		wire.NotAllowed, "number of channels opened (2047) has reached the negotiated channel_max (2047)", wire.IDChannelOpen,
+		wire.NotAllowed, "number of channels opened (2047) has reached the negotiated channel_max (2047)", 0,
 	})
 	hostileUnharmed(t, broker)
 }

@@ -203,7 +203,7 @@ func TestHostileMethods(t *testing.T) {
 		{"ForClientsOnly", method(1, &wire.BasicDeliver{ConsumerTag: "c", DeliveryTag: 1}),
 			exception{wire.CommandInvalid, "unimplemented method", wire.IDBasicDeliver}},
 		{"ForClientsOnlyOnChannel0", method(0, &wire.ConnectionStart{}),
-			exception{wire.CommandInvalid, "unimplemented method", wire.IDConnectionStart}},
+			exception{wire.ChannelError, "unexpected method in connection state running", wire.IDConnectionStart}},
 		{"ConnectionMethodOnAChannel", method(1, &wire.ConnectionClose{}),
 			exception{wire.CommandInvalid, "unimplemented method", wire.IDConnectionClose}},
 		{"SecondOpen", method(0, &wire.ConnectionOpen{VirtualHost: "/"}),

@@ -16,6 +16,7 @@ import (
 var lintRanks = map[string]int{
 	"integration":  7,
 	"cmd":          6,
+	"examples":     6,
 	".":            5,
 	"management":   4,
 	"amqp":         3,

@@ -128,6 +128,14 @@ func (s *Store) boot(db *pebble.DB) error {
 	if err := b.Delete(metaKey(metaClean), nil); err != nil {
 		return err
 	}
+	if !clean {
+		// What an earlier orderly stop recorded is not true any more, and must not
+		// be believed after the next one.
+		lower, upper := spaceBounds(spaceDelivered)
+		if err := b.DeleteRange(lower, upper, nil); err != nil {
+			return err
+		}
+	}
 	if err := b.Commit(pebble.Sync); err != nil {
 		return err
 	}

@@ -54,7 +54,7 @@ func Drop(sh *Share) Record {
 }
 
 // Delivered notes, at an orderly stop, that of the queue's messages those with
-// numbers up to and including upTo may have been delivered.
+// numbers below upTo may have been delivered.
 func Delivered(queue, upTo uint64) Record {
 	return Record{kind: kindDelivered, rare: &rareRecord{queue: queue, upTo: upTo}}
 }

@@ -73,9 +73,13 @@ var arguments = []argument{
 	{"x-initial-cluster-size", none, nil, false},
 }
 
-// checkArguments validates the arguments of a new queue. args already names its
-// queue type.
+// checkArguments validates the arguments of a new queue, as RabbitMQ does: the
+// dead letter exchange's type, then all values, then whether the queue's type
+// takes them. args already names its queue type.
 func checkArguments(args wire.Table, queue, vhost string) *wire.Error {
+	if err := checkDeadLetter(args, queue, vhost); err != nil {
+		return err
+	}
 	queueType := typeOf(args)
 	for i := range arguments {
 		a := &arguments[i]
@@ -84,31 +88,34 @@ func checkArguments(args wire.Table, queue, vhost string) *wire.Error {
 			continue
 		}
 		detail := ""
-		if a.check != nil {
+		switch {
+		case a.name == "x-overflow":
+			detail = checkOverflow(value, queueType)
+		case a.check != nil:
 			detail = a.check(value)
 		}
-		if a.name == "x-overflow" {
-			detail = checkOverflow(value, queueType)
+		if _, hasExchange := args.Get("x-dead-letter-exchange"); a.name == "x-dead-letter-routing-key" && detail == "" && !hasExchange {
+			detail = "routing_key_but_no_dlx_defined"
 		}
 		if detail != "" {
 			return invalidArgument(a.name, queue, vhost, detail)
 		}
-		if !slices.Contains(a.types, queueType) {
+	}
+	for i := range arguments {
+		a := &arguments[i]
+		if _, given := args.Get(a.name); given && !slices.Contains(a.types, queueType) {
 			return wire.Errorf(wire.PreconditionFailed, "invalid arg '%s' for queue '%s' in vhost '%s' of queue type rabbit_%s_queue",
 				a.name, queue, vhost, queueType)
 		}
 	}
-	return checkDeadLetter(args, queue, vhost)
+	return nil
 }
 
 func checkDeadLetter(args wire.Table, queue, vhost string) *wire.Error {
-	if exchange, given := args.Get("x-dead-letter-exchange"); given {
-		if _, ok := exchange.(string); !ok {
-			return wire.Errorf(wire.PreconditionFailed, "invalid type '%s' for arg 'x-dead-letter-exchange' in queue '%s' in vhost '%s'",
-				wire.TagName(exchange), queue, vhost)
-		}
-	} else if _, given := args.Get("x-dead-letter-routing-key"); given {
-		return invalidArgument("x-dead-letter-routing-key", queue, vhost, "routing_key_but_no_dlx_defined")
+	exchange, given := args.Get("x-dead-letter-exchange")
+	if _, ok := exchange.(string); given && !ok {
+		return wire.Errorf(wire.PreconditionFailed, "invalid type '%s' for arg 'x-dead-letter-exchange' in queue '%s' in vhost '%s'",
+			wire.TagName(exchange), queue, vhost)
 	}
 	return nil
 }

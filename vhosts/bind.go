@@ -47,6 +47,7 @@ func (v *VHost) DeclareExchangePassive(name string) *wire.Error {
 // DeleteExchange deletes an exchange with its bindings; deleting what does not
 // exist is fine. w as in DeclareQueue. Errors: 403, 406.
 func (v *VHost) DeleteExchange(name string, ifUnused bool, w persistence.Waiter) (waiting bool, err *wire.Error) {
+	name = cleanName(name)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	var records []persistence.Record
@@ -67,6 +68,7 @@ func (v *VHost) DeleteExchange(name string, ifUnused bool, w persistence.Waiter)
 // Bind adds a binding to a queue or an exchange. owner is the connection that
 // asks. w as in DeclareQueue. Errors: 403, 404, 405, 406.
 func (v *VHost) Bind(b Binding, owner uint64, w persistence.Waiter) (waiting bool, err *wire.Error) {
+	b.Source, b.Destination = cleanName(b.Source), cleanName(b.Destination)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if err := v.checkEnds(&b, owner); err != nil {
@@ -87,9 +89,14 @@ func (v *VHost) Bind(b Binding, owner uint64, w persistence.Waiter) (waiting boo
 // Unbind removes a binding; removing what does not exist is fine. owner is the
 // connection that asks. w as in DeclareQueue. Errors: 403, 405.
 func (v *VHost) Unbind(b Binding, owner uint64, w persistence.Waiter) (waiting bool, err *wire.Error) {
+	b.Source, b.Destination = cleanName(b.Source), cleanName(b.Destination)
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if err := v.checkEnds(&b, owner); err != nil {
+	switch err := v.checkEnds(&b, owner); {
+	case err == nil:
+	case err.Code == wire.NotFound:
+		return v.commit(w), nil
+	default:
 		return false, err
 	}
 	var records []persistence.Record

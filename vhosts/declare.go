@@ -188,19 +188,19 @@ func (v *VHost) PurgeQueue(name string, owner uint64) (uint32, *wire.Error) {
 // queues do not know.
 func (v *VHost) DeleteQueue(name string, ifUnused, ifEmpty bool, owner uint64, w persistence.Waiter) (ready uint32, waiting bool, err *wire.Error) {
 	v.mu.Lock()
-	q, err := v.queueLocked(name, owner)
+	q, err := v.queueLocked(cleanName(name), owner)
 	if err != nil {
-		v.mu.Unlock()
+		defer v.mu.Unlock()
 		if err.Code == wire.NotFound {
-			return 0, false, nil
+			return 0, v.commit(w), nil
 		}
 		return 0, false, err
 	}
 	if q.Quorum() && (ifUnused || ifEmpty) {
 		v.mu.Unlock()
-		flag := "if-unused"
-		if ifEmpty {
-			flag = "if-empty"
+		flag := "if-empty"
+		if ifUnused {
+			flag = "if-unused"
 		}
 		return 0, false, wire.Errorf(wire.NotImplemented, "cannot delete queue '%s' in vhost '%s'. "+
 			"queue.delete operations with %s flag set are not supported by quorum queues", name, v.name, flag)

@@ -141,9 +141,15 @@ func (h *Hosts) Users() *Users { return h.users }
 // Healthy is nil while the broker can keep what it is given.
 func (h *Hosts) Healthy() error { return h.store.Err() }
 
-// Throttle holds a publisher back while too much is on its way to the disk. It
-// is called without locks, and returns early when ctx ends.
-func (h *Hosts) Throttle(ctx context.Context) error { return h.store.Throttle(ctx) }
+// Throttle holds a publisher of persistent messages back while too much is on its
+// way to the disk. It is called without locks, and returns an error when ctx ends
+// or nothing can be stored any more.
+func (h *Hosts) Throttle(ctx context.Context) error {
+	if err := h.store.Throttle(ctx); err != nil {
+		return err
+	}
+	return h.store.Err()
+}
 
 // Close records how far each durable queue had been delivered, so that the next
 // start knows which messages are redeliveries, and stops the page readers. The

@@ -18,8 +18,8 @@ type Publication struct {
 // Publish puts the messages of page into the queues of a route, as one run. If
 // they are persistent and the route is durable they are proposed to the store,
 // and w, which may be nil, is told when they are durable; otherwise they are
-// taken when Publish returns, and w is not used. Afterwards the page may have
-// other holders; if it has none the caller may fill it anew.
+// taken when Publish returns, and w is not used. The page may have other holders
+// afterwards, so the caller can only release it.
 //
 // Called by a connection's reader without locks.
 func (h *Hosts) Publish(r *Route, page *queue.Page, persistent bool, w persistence.Waiter) {
@@ -79,6 +79,11 @@ type TxPublication struct {
 func (h *Hosts) CommitTx(publications []TxPublication, settlements []Settlement, w persistence.Waiter) {
 	h.tx.Lock()
 	defer h.tx.Unlock()
+	defer func() {
+		for i := range settlements {
+			settlements[i].Queue.release()
+		}
+	}()
 	var records []persistence.Record
 	for i := range publications {
 		p := newPublication(publications[i].Route, publications[i].Page, publications[i].Persistent)
@@ -98,7 +103,4 @@ func (h *Hosts) CommitTx(publications []TxPublication, settlements []Settlement,
 		}
 	}
 	h.store.Propose(0, w, records...)
-	for i := range settlements {
-		settlements[i].Queue.release()
-	}
 }

@@ -5,6 +5,7 @@ package vhosts
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -71,6 +72,14 @@ func (q *Queue) Volatile() bool { return q.volatile }
 // Quorum reports whether the queue was declared with x-queue-type quorum.
 func (q *Queue) Quorum() bool { return typeOf(q.arguments) == TypeQuorum }
 
+// singleActive reports whether the queue was declared with a single active
+// consumer, which excludes exclusive ones.
+func (q *Queue) singleActive() bool {
+	value, _ := q.arguments.Get("x-single-active-consumer")
+	single, _ := value.(bool)
+	return single
+}
+
 // publish puts a publication's page at the queue's end and hands out what finds
 // a taker. A queue deleted meanwhile takes nothing: the message came before the
 // deletion.
@@ -93,7 +102,13 @@ func (q *Queue) publish(p *Publication) {
 		return
 	}
 	p.keepLocked(run)
+	q.trimLocked()
+}
+
+// trimLocked keeps the queue's pages within their share of memory.
+func (q *Queue) trimLocked() {
 	q.engine.Trim(q.vhost.hosts.options.ResidentBytes, isStored)
+	q.engine.ReleasePages()
 }
 
 // isStored says whether a run's page can be read back.
@@ -112,7 +127,7 @@ func (q *Queue) Consume(c *queue.Consumer, exclusive bool, ready func()) *wire.E
 	if err := q.usableLocked(); err != nil {
 		return err
 	}
-	if q.exclusively != nil || exclusive && !q.Quorum() && len(q.engine.Consumers()) > 0 {
+	if q.exclusively != nil || exclusive && !q.Quorum() && (len(q.engine.Consumers()) > 0 || q.singleActive()) {
 		return wire.Errorf(wire.AccessRefused, "queue '%s' in vhost '%s' in exclusive use", q.name, q.vhost.name)
 	}
 	if exclusive && !q.Quorum() {
@@ -274,6 +289,7 @@ func (q *Queue) dispatchLocked() {
 // applyLocked carries out the effects of the steps since the last call:
 // deliveries first, then what the store has to know, then pages to load.
 func (q *Queue) applyLocked() {
+	defer q.fx.Reset() // also if a sink panics: nothing is delivered twice
 	for i := range q.fx.Deliveries {
 		q.deliverLocked(&q.fx.Deliveries[i])
 	}
@@ -283,7 +299,6 @@ func (q *Queue) applyLocked() {
 	for _, r := range q.fx.Loads {
 		q.vhost.hosts.pages.read(q, r)
 	}
-	q.fx.Reset()
 	q.engine.ReleasePages()
 }
 
@@ -310,8 +325,14 @@ func (q *Queue) proposeLocked() {
 
 func (q *Queue) forgetRecordsLocked() {
 	clear(q.records)
+	if cap(q.records) > keptRecords {
+		q.records = nil
+	}
 	q.records = q.records[:0]
 }
+
+// keptRecords is how many records a queue keeps room for after a large step.
+const keptRecords = 4096
 
 // deliverLocked hands one delivery to its sink, or returns its messages if the
 // channel is gone.
@@ -355,23 +376,49 @@ func (q *Queue) answerEmptyLocked(gets []*queue.Consumer) {
 
 // loaded feeds back the page of a run, read from the store by a page reader.
 func (q *Queue) loaded(r *queue.Run, page *queue.Page, err error) {
+	if err == nil && uint32(page.Len()) != r.Count {
+		err = fmt.Errorf("%w: a run of %d messages has %d", persistence.ErrDamaged, r.Count, page.Len())
+	}
 	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.deleted || r.Done() {
-		return
+	var cancelled []*queue.Consumer
+	switch {
+	case q.deleted || r.Done() || errors.Is(err, persistence.ErrClosed):
+	case err == nil:
+		q.engine.Loaded(r, page)
+		q.dispatchLocked()
+		q.trimLocked()
+	case errors.Is(err, persistence.ErrDamaged) || errors.Is(err, errNotStored):
+		cancelled = q.breakLocked(err)
+	default:
+		// The disk may answer next time.
+		q.vhost.hosts.log.Error("cannot read messages, trying again",
+			"vhost", q.vhost.name, "queue", q.name, "error", err)
+		q.engine.LoadFailed(r)
+		time.AfterFunc(loadRetry, q.Dispatch)
 	}
-	if err != nil {
-		if q.damaged == nil && !errors.Is(err, persistence.ErrClosed) {
-			q.damaged = err
-			q.answerEmptyLocked(q.engine.TakeGets())
-			q.vhost.hosts.log.Error("queue is out of service: its messages cannot be read",
-				"vhost", q.vhost.name, "queue", q.name, "error", err)
-		}
-		return
+	q.mu.Unlock()
+	tellCancelled(cancelled)
+}
+
+// loadRetry is how long a queue waits after a failed read before it reads again.
+const loadRetry = time.Second
+
+// breakLocked takes the queue out of service: some of its messages cannot be
+// read any more. Its consumers, which it returns, are to be told.
+func (q *Queue) breakLocked(err error) (consumers []*queue.Consumer) {
+	if q.damaged != nil {
+		return nil
 	}
-	q.engine.Loaded(r, page)
-	q.dispatchLocked()
-	q.engine.Trim(q.vhost.hosts.options.ResidentBytes, isStored)
+	q.damaged = err
+	q.vhost.hosts.log.Error("queue is out of service: its messages cannot be read",
+		"vhost", q.vhost.name, "queue", q.name, "error", err)
+	q.answerEmptyLocked(q.engine.TakeGets())
+	consumers = slices.Clone(q.engine.Consumers())
+	for _, c := range consumers {
+		q.engine.RemoveConsumer(c)
+	}
+	q.exclusively = nil
+	return consumers
 }
 
 // removeLocked takes the queue out of service for good. It returns the ready

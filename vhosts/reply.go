@@ -16,7 +16,7 @@ import (
 // AddReplyQueue makes the reply queue of a channel with c as its only consumer.
 // ready is called, with the queue, before c can get its first message.
 func (v *VHost) AddReplyQueue(owner uint64, c *queue.Consumer, ready func(*Queue)) {
-	q := &Queue{vhost: v, name: RandomName(ReplyTo + "."), owner: owner, volatile: true}
+	q := &Queue{vhost: v, name: RandomName(RandomName(ReplyTo+".") + "."), owner: owner, volatile: true}
 	ready(q)
 	q.engine.AddConsumer(c)
 	v.mu.Lock()

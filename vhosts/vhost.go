@@ -90,7 +90,7 @@ func (v *VHost) changeRoutes(change func(*exchanges.Router[*Queue])) {
 // them. Called with mu held.
 func (v *VHost) commit(w persistence.Waiter, records ...persistence.Record) (waiting bool) {
 	if len(records) == 0 {
-		if w == nil || v.unstable.Load() == 0 {
+		if w == nil || v.unstable.Load() == 0 && v.hosts.store.Err() == nil {
 			return false
 		}
 		v.hosts.store.Propose(0, w)

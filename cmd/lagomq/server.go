@@ -79,10 +79,7 @@ func runServer(cmd *cobra.Command, c config.Config) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(cmd.Context()), c.ShutdownTimeout)
 	defer cancel()
 	if err := broker.Shutdown(ctx); err != nil {
-		if !errors.Is(err, context.DeadlineExceeded) {
-			return fmt.Errorf("shut down: %w", err)
-		}
-		logger.Warn("some clients had to be cut off", "error", err)
+		return fmt.Errorf("shut down: %w", err)
 	}
 	logger.Info("stopped")
 	return nil

@@ -100,4 +100,14 @@ func (fx *Effects) Reset() {
 	clear(fx.Empty)
 	fx.Deliveries, fx.Empty = fx.Deliveries[:0], fx.Empty[:0]
 	fx.Marked, fx.Done, fx.Loads = fx.Marked[:0], fx.Done[:0], fx.Loads[:0]
+	if cap(fx.Done) > keptEffects {
+		fx.Done = nil
+	}
+	if cap(fx.Marked) > keptEffects {
+		fx.Marked = nil
+	}
 }
+
+// keptEffects is how long a list of effects may be and keep its memory for the
+// next step.
+const keptEffects = 4096

@@ -114,7 +114,7 @@ func (e *Engine) share(s segment, fx *Effects) uint32 {
 	for _, c := range e.eligible {
 		e.finishTurn(c)
 	}
-	clear(e.eligible)
+	clear(e.eligible[:cap(e.eligible)])
 	return taken
 }
 
@@ -123,6 +123,9 @@ func (e *Engine) share(s segment, fx *Effects) uint32 {
 func (e *Engine) chooseEligible(n uint32) {
 	e.eligible = e.eligible[:0]
 	for i := range e.consumers {
+		if uint32(len(e.eligible)) == n {
+			break // one message each: nobody after them can have any
+		}
 		c := e.consumers[(e.turn+i)%len(e.consumers)]
 		if credit := c.credit(n); credit > 0 {
 			if c.granted = c.Sink.Reserve(credit); c.granted > 0 {
@@ -199,7 +202,7 @@ func (e *Engine) finishTurn(c *Consumer) {
 // serveGetter gives the first message of s to the oldest waiting basic.get.
 func (e *Engine) serveGetter(s segment, fx *Effects) {
 	c := e.getters[0]
-	e.getters = append(e.getters[:0], e.getters[1:]...)
+	e.getters = slices.Delete(e.getters, 0, 1)
 	fx.Deliveries = append(fx.Deliveries, Delivery{
 		Consumer: c, Run: s.run, Page: s.run.Page,
 		From: s.from, Stride: 1, Count: 1, Redelivered: s.redelivered,

@@ -25,7 +25,8 @@ type Engine struct {
 	trimmed  uint64 // handed-out runs below this number were looked at by Trim
 	kept     uint64 // runs below this number came when there was room, or were looked at by Trim
 
-	dropped []*Page // let go of, to be released by ReleasePages
+	reloaded []*Run  // behind the cursor and back in memory, as their messages were returned
+	dropped  []*Page // let go of, to be released by ReleasePages
 
 	consumers []*Consumer
 	turn      int         // consumers[turn] is the next one served

@@ -68,10 +68,6 @@ func (p *Page) Release() {
 	}
 }
 
-// Shared reports whether the page has other holders than the caller, who must be
-// one.
-func (p *Page) Shared() bool { return p.holders.Load() > 1 }
-
 // message says where the parts of one message lie: they follow each other in
 // the page's buffer from offset on.
 type message struct {

@@ -28,8 +28,11 @@ func (s *spans) take(n uint64) {
 	s.n -= n
 	if h.first > h.last {
 		s.at++
-		if s.at == len(s.list) {
+		switch {
+		case s.at == len(s.list):
 			s.list, s.at = s.list[:0], 0
+		case s.at > 1024 && s.at > len(s.list)/2:
+			s.list, s.at = append(s.list[:0], s.list[s.at:]...), 0
 		}
 	}
 }

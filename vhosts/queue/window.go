@@ -3,6 +3,8 @@
 
 package queue
 
+import "slices"
+
 // A queue keeps only a window of its pages in memory. Dispatch asks for pages
 // with Loads effects and Trim lets go of those whose run can be read back.
 
@@ -32,7 +34,14 @@ func (e *Engine) Loaded(r *Run, page *Page) {
 	}
 	r.Page = page
 	e.resident += uint64(page.Bytes())
+	if r.sent == r.Count {
+		e.reloaded = append(e.reloaded, r)
+	}
 }
+
+// LoadFailed tells that the page of a run that a Loads effect asked for could not
+// be read; the next Dispatch asks again.
+func (e *Engine) LoadFailed(r *Run) { r.loading = false }
 
 // dropPage lets go of the run's page.
 func (e *Engine) dropPage(r *Run) {
@@ -51,6 +60,9 @@ func (e *Engine) ReleasePages() {
 		p.Release()
 		e.dropped[i] = nil
 	}
+	if cap(e.dropped) > keptEffects {
+		e.dropped = nil
+	}
 	e.dropped = e.dropped[:0]
 }
 
@@ -67,6 +79,7 @@ func (e *Engine) Trim(limit uint64, stored func(*Run) bool) {
 		e.kept = e.next
 		return
 	}
+	e.trimReloaded(limit, stored)
 	for i := e.position(e.trimmed); i < e.cursor && e.resident > limit; i++ {
 		if !e.trim(e.dir.at(i), stored) {
 			break
@@ -79,6 +92,23 @@ func (e *Engine) Trim(limit uint64, stored func(*Run) bool) {
 		}
 		e.kept = e.dir.at(i).end()
 	}
+}
+
+// trimReloaded drops pages that were read back for returned messages and have
+// been handed out again. The run that is next to be handed out stays, or it would
+// be read time and again.
+func (e *Engine) trimReloaded(limit uint64, stored func(*Run) bool) {
+	next := uint64(0)
+	if !e.returned.empty() {
+		next = e.returned.head().first
+	}
+	e.reloaded = slices.DeleteFunc(e.reloaded, func(r *Run) bool {
+		wanted := !e.returned.empty() && r.First <= next && next < r.end()
+		if r.Page != nil && !wanted && e.resident > limit {
+			e.trim(r, stored)
+		}
+		return r.Page == nil
+	})
 }
 
 // trim drops the page of run r if it can be read back. It reports false if that
