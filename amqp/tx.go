@@ -8,7 +8,6 @@ import (
 
 	"github.com/lagomq/lagomq/amqp/wire"
 	"github.com/lagomq/lagomq/vhosts"
-	"github.com/lagomq/lagomq/vhosts/queue"
 )
 
 // handleTx handles the methods of class tx (AMQP 0-9-1 §1.9; RabbitMQ 4.3,
@@ -71,14 +70,7 @@ func (t *transaction) publish(ch *channel, route *vhosts.Route, persistent bool,
 		}
 		return nil
 	}
-	persistent = persistent && route.Durable
-	last := len(t.publications) - 1
-	if last < 0 || t.publications[last].Persistent != persistent || !t.publications[last].Page.Fits(size) ||
-		!t.publications[last].Route.SameQueues(route) {
-		t.publications = append(t.publications, vhosts.TxPublication{Route: route, Page: new(queue.Page), Persistent: persistent})
-		last++
-	}
-	t.publications[last].Page.Append(m.publish.ExchangeAndKey, header, m.body)
+	t.publications = vhosts.AppendPublication(t.publications, route, persistent, m.publish.ExchangeAndKey, header, m.body)
 	return nil
 }
 

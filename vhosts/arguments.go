@@ -47,8 +47,8 @@ var arguments = []argument{
 	{"x-queue-type", both, checkQueueType, true},
 	{"x-expires", both, positiveMilliseconds, false},
 	{"x-message-ttl", both, milliseconds, false},
-	{"x-dead-letter-exchange", both, nil, false}, // its type is checked by checkDeadLetter
-	{"x-dead-letter-routing-key", both, longString, false},
+	{"x-dead-letter-exchange", both, nil, true}, // its type is checked by checkDeadLetter
+	{"x-dead-letter-routing-key", both, longString, true},
 	{"x-dead-letter-strategy", quorum, oneOf("invalid_dlx_strategy", "at-most-once", "at-least-once"), false},
 	{"x-max-length", both, nonNegative, false},
 	{"x-max-length-bytes", both, nonNegative, false},

@@ -11,6 +11,7 @@ import (
 	"github.com/lagomq/lagomq/amqp/wire"
 	"github.com/lagomq/lagomq/exchanges"
 	"github.com/lagomq/lagomq/persistence"
+	"github.com/lagomq/lagomq/vhosts/queue"
 )
 
 // ReplyTo is the pseudo queue of direct reply-to; the reply queues themselves
@@ -133,6 +134,7 @@ func (v *VHost) addQueueLocked(d *QueueDeclaration, id uint64) *Queue {
 	q := &Queue{
 		vhost: v, name: d.Name, id: id, arguments: d.Arguments,
 		durable: d.Durable, autoDelete: d.AutoDelete, exclusive: d.Exclusive,
+		deadLetters: targetOf(d.Arguments), leaving: map[*queue.Run][]uint64{},
 	}
 	if d.Exclusive {
 		q.owner = d.Owner

@@ -161,6 +161,8 @@ func (h *Hosts) Close() {
 	}
 }
 
+var errNotUnacked = errors.New("a message is rejected but not in the queue")
+
 // broken deals with a broken invariant of one queue: a bug that tests must see,
 // while in production the broker and other queues go on.
 func (h *Hosts) broken(q *Queue, err error) {

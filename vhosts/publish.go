@@ -63,6 +63,8 @@ type Settlement struct {
 	Numbers  []uint64
 	Rejected bool // by reject or nack, not by ack
 	Requeue  bool
+
+	forwarded bool // a dead letter: counted and credited when it was rejected
 }
 
 // TxPublication is a run of a transaction.
@@ -72,11 +74,46 @@ type TxPublication struct {
 	Persistent bool
 }
 
+// openPublication returns the page that the next message of a transaction goes
+// to: that of the last publication if it goes the same way and has room for size
+// more bytes, or a new one.
+func openPublication(publications *[]TxPublication, r *Route, persistent bool, size int) *queue.Page {
+	if n := len(*publications); n > 0 {
+		if last := &(*publications)[n-1]; last.Persistent == persistent && last.Page.Fits(size) && last.Route.SameQueues(r) {
+			return last.Page
+		}
+	}
+	page := new(queue.Page)
+	*publications = append(*publications, TxPublication{Route: r, Page: page, Persistent: persistent})
+	return page
+}
+
+// AppendPublication adds a message to the publications of a transaction; the parts are as
+// in queue.Page.Append.
+func AppendPublication(publications []TxPublication, r *Route, persistent bool, envelope, header, body []byte) []TxPublication {
+	page := openPublication(&publications, r, persistent && r.Durable, len(envelope)+len(header)+len(body))
+	page.Append(envelope, header, body)
+	return publications
+}
+
 // CommitTx carries out a transaction: its publications in order, then its
 // settlements. Everything the store has to know of it is one proposal, so after
-// a crash all of it is there or nothing. w is told when it is durable. The pages
-// are kept.
+// a crash all of it is there or nothing; only rejected messages that are
+// dead-lettered follow in proposals of their own. w, which may be nil, is told
+// when it is durable. The pages are kept.
 func (h *Hosts) CommitTx(publications []TxPublication, settlements []Settlement, w persistence.Waiter) {
+	h.commitTx(publications, settlements, w)
+	for i := range settlements {
+		if s := &settlements[i]; s.deadLetter() {
+			s.Queue.reject(s.Consumer, s.Numbers)
+		}
+	}
+}
+
+// deadLetter says whether the messages go to a dead letter exchange.
+func (s *Settlement) deadLetter() bool { return s.Rejected && s.Queue.deadLetters != nil }
+
+func (h *Hosts) commitTx(publications []TxPublication, settlements []Settlement, w persistence.Waiter) {
 	h.tx.Lock()
 	defer h.tx.Unlock()
 	defer func() {
@@ -95,11 +132,11 @@ func (h *Hosts) CommitTx(publications []TxPublication, settlements []Settlement,
 		}
 	}
 	for i := range settlements {
-		s := &settlements[i]
-		if s.Requeue {
+		switch s := &settlements[i]; {
+		case s.Requeue:
 			s.Queue.Return(s.Consumer, s.Numbers)
-		} else {
-			records = s.Queue.settleInto(records, s.Consumer, s.Numbers, s.Rejected)
+		case !s.deadLetter():
+			records = s.Queue.settleInto(records, s)
 		}
 	}
 	h.store.Propose(0, w, records...)

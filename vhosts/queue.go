@@ -31,7 +31,8 @@ type Queue struct {
 	durable   bool
 	autoDelete,
 	exclusive bool
-	volatile bool // a direct reply-to pseudo queue: routable, in no list
+	volatile    bool              // a direct reply-to pseudo queue: routable, in no list
+	deadLetters *deadLetterTarget // nil if rejected messages are dropped
 
 	mu          sync.Mutex
 	engine      queue.Engine
@@ -43,7 +44,8 @@ type Queue struct {
 	hadConsumer bool
 	exclusively *queue.Consumer // the exclusive consumer, if there is one
 	stats       QueueCounters
-	idleSince   time.Time // last time the queue became unused
+	leaving     map[*queue.Run][]uint64 // rejected messages that wait for their run's page, to be dead-lettered
+	idleSince   time.Time               // last time the queue became unused
 }
 
 // QueueCounters count a queue's messages since it was made or recovered.
@@ -195,23 +197,28 @@ func (q *Queue) ForgetGet(c *queue.Consumer) {
 }
 
 // Settle takes acknowledged (or, with rejected, discarded) messages of consumer
-// c out of the queue.
+// c out of the queue; discarded ones go to the dead letter exchange if there is
+// one.
 func (q *Queue) Settle(c *queue.Consumer, numbers []uint64, rejected bool) {
+	if rejected && q.deadLetters != nil {
+		q.reject(c, numbers)
+		return
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.settleLocked(c, numbers, rejected)
+	q.settleLocked(&Settlement{Consumer: c, Numbers: numbers, Rejected: rejected})
 	q.dispatchLocked()
 }
 
 // settleInto is Settle for a transaction: what the store has to know is appended
-// to records instead of being proposed. From then on the queue holds what others
-// settle, until release: a mark states all that is settled of a run, so theirs
-// would make the transaction's known before its proposal, and the proposal would
-// take theirs back.
-func (q *Queue) settleInto(records []persistence.Record, c *queue.Consumer, numbers []uint64, rejected bool) []persistence.Record {
+// to records instead of being proposed. The queue's later records wait for
+// release: a mark states all that is settled of a run, so theirs would make the
+// transaction's known before its proposal, and the proposal would take theirs
+// back.
+func (q *Queue) settleInto(records []persistence.Record, s *Settlement) []persistence.Record {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.settleLocked(c, numbers, rejected)
+	q.settleLocked(s)
 	q.collectLocked()
 	records = append(records, q.records...)
 	q.forgetRecordsLocked()
@@ -221,7 +228,8 @@ func (q *Queue) settleInto(records []persistence.Record, c *queue.Consumer, numb
 	return records
 }
 
-// release proposes what was held since settleInto.
+// release lets go the records held back since settleInto: the transaction's own
+// have been proposed.
 func (q *Queue) release() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -229,19 +237,24 @@ func (q *Queue) release() {
 	q.proposeLocked()
 }
 
-func (q *Queue) settleLocked(c *queue.Consumer, numbers []uint64, rejected bool) {
+func (q *Queue) settleLocked(s *Settlement) {
 	if q.deleted {
 		return
 	}
-	if rejected {
-		q.stats.Rejected += uint64(len(numbers))
-	} else {
-		q.stats.Acknowledged += uint64(len(numbers))
+	n := uint64(len(s.Numbers))
+	switch {
+	case s.forwarded:
+	case s.Rejected:
+		q.stats.Rejected += n
+	default:
+		q.stats.Acknowledged += n
 	}
-	if err := q.engine.Settle(numbers, &q.fx); err != nil {
+	if err := q.engine.Settle(s.Numbers, &q.fx); err != nil {
 		q.vhost.hosts.broken(q, err)
 	}
-	q.engine.Credit(c, uint32(len(numbers)))
+	if !s.forwarded {
+		q.engine.Credit(s.Consumer, uint32(n))
+	}
 }
 
 // Return puts unacked messages of consumer c back to their places. It sorts
@@ -381,10 +394,12 @@ func (q *Queue) loaded(r *queue.Run, page *queue.Page, err error) {
 	}
 	q.mu.Lock()
 	var cancelled []*queue.Consumer
+	var letters []letter
 	switch {
 	case q.deleted || r.Done() || errors.Is(err, persistence.ErrClosed):
 	case err == nil:
 		q.engine.Loaded(r, page)
+		letters = q.takeLeavingLocked(r)
 		q.dispatchLocked()
 		q.trimLocked()
 	case errors.Is(err, persistence.ErrDamaged) || errors.Is(err, errNotStored):
@@ -394,10 +409,21 @@ func (q *Queue) loaded(r *queue.Run, page *queue.Page, err error) {
 		q.vhost.hosts.log.Error("cannot read messages, trying again",
 			"vhost", q.vhost.name, "queue", q.name, "error", err)
 		q.engine.LoadFailed(r)
-		time.AfterFunc(loadRetry, q.Dispatch)
+		time.AfterFunc(loadRetry, q.reload)
 	}
 	q.mu.Unlock()
 	tellCancelled(cancelled)
+	q.forward(letters)
+}
+
+// reload asks again for the pages that could not be read.
+func (q *Queue) reload() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, numbers := range q.leaving {
+		q.engine.Locate(numbers[0], &q.fx)
+	}
+	q.dispatchLocked()
 }
 
 // loadRetry is how long a queue waits after a failed read before it reads again.

@@ -83,14 +83,32 @@ func (c *Routes) route(p *wire.PublishView, headers []byte, extra []string) (rou
 		return &Route{Err: wire.Errorf(wire.AccessRefused, "cannot publish to internal exchange '%s' in vhost '%s'", p.Exchange(), v.name)}, true
 	}
 	queues := v.router.Route(&c.scratch, exchanges.Publish[*Queue]{Exchange: x, Key: p.RoutingKey(), CC: extra, Headers: headers})
-	return &Route{
-		Queues:  slices.Clone(queues),
-		Durable: slices.ContainsFunc(queues, (*Queue).Durable),
-	}, !c.scratch.HeadersRead()
+	return newRoute(queues), !c.scratch.HeadersRead()
 }
 
 // SameQueues reports whether messages of both routes go to the same queues, in
 // which case they can be one run.
 func (r *Route) SameQueues(other *Route) bool {
 	return r == other || slices.Equal(r.Queues, other.Queues)
+}
+
+// routeTo routes a message that the broker itself publishes: to no queue if the
+// exchange does not exist, and to an internal one as to any other. headers is the
+// content header's payload.
+func (v *VHost) routeTo(s *exchanges.Scratch[*Queue], exchange, key string, cc []string, header []byte) *Route {
+	var properties wire.PropertyView
+	if err := properties.Scan(header[contentHeaderSize:]); err != nil {
+		return &Route{Err: err}
+	}
+	v.routes.RLock()
+	defer v.routes.RUnlock()
+	x, ok := v.router.Exchange(exchange)
+	if !ok {
+		return &Route{}
+	}
+	return newRoute(v.router.Route(s, exchanges.Publish[*Queue]{Exchange: x, Key: []byte(key), CC: cc, Headers: properties.Headers}))
+}
+
+func newRoute(queues []*Queue) *Route {
+	return &Route{Queues: slices.Clone(queues), Durable: slices.ContainsFunc(queues, (*Queue).Durable)}
 }

@@ -74,7 +74,7 @@ func scenarios() []scenario {
 }
 
 // sample is one run.
-type sample struct{ published, consumed, cpu, memory, latency float64 }
+type sample struct{ published, consumed, cpu, memory float64 }
 
 func (s sample) rate() float64 { return max(s.published, s.consumed) }
 

@@ -74,8 +74,14 @@ type message struct {
 	offset   uint32
 	header   uint32 // length of the content header payload
 	body     uint32 // length of the body
-	envelope uint16 // length of exchange and routing key as two short strings
+	envelope uint16 // length of exchange and routing key as two short strings, and diedFlag
 }
+
+// diedFlag marks a dead-lettered message: its x-death header is the broker's. Two
+// short strings are at most 512 bytes.
+const diedFlag = 1 << 15
+
+func (m *message) envelopeLength() int { return int(m.envelope &^ diedFlag) }
 
 // Append adds a message: envelope is the exchange and the routing key as two
 // short strings back to back, as basic.publish has them and basic.deliver ends
@@ -92,6 +98,16 @@ func (p *Page) Append(envelope, header, body []byte) {
 	p.buf = append(p.buf, body...)
 	p.bodies += uint64(len(body))
 }
+
+// AppendDead is Append for a message that was dead-lettered, so that the broker
+// recognises the x-death header it wrote.
+func (p *Page) AppendDead(envelope, header, body []byte) {
+	p.Append(envelope, header, body)
+	p.messages[len(p.messages)-1].envelope |= diedFlag
+}
+
+// Died reports whether message i was dead-lettered before.
+func (p *Page) Died(i int) bool { return p.messages[i].envelope&diedFlag != 0 }
 
 // Full says that the page makes a whole run and takes no further message.
 func (p *Page) Full() bool {
@@ -117,7 +133,8 @@ func (p *Page) BodyBytes() uint64 { return p.bodies }
 func (p *Page) Message(i int) (envelope, header, body []byte) {
 	m := &p.messages[i]
 	b := p.buf[m.offset:]
-	e, h := int(m.envelope), int(m.envelope)+int(m.header)
+	e := m.envelopeLength()
+	h := e + int(m.header)
 	return b[:e:e], b[e:h:h], b[h : h+int(m.body) : h+int(m.body)]
 }
 
@@ -142,7 +159,7 @@ func (p *Page) Compact() *Page {
 // A page's stored form, all integers big-endian:
 //
 //	count uint32
-//	count times: envelope uint16, header uint32, body uint32
+//	count times: envelope uint16 (bit 15: dead-lettered), header uint32, body uint32
 //	the page's buffer
 const (
 	pageHeadSize    = 4
@@ -189,7 +206,7 @@ func ParsePage(b []byte) (*Page, error) {
 			header:   binary.BigEndian.Uint32(l[2:]),
 			body:     binary.BigEndian.Uint32(l[6:]),
 		}
-		at += uint64(m.envelope) + uint64(m.header) + uint64(m.body)
+		at += uint64(m.envelopeLength()) + uint64(m.header) + uint64(m.body)
 		if at > uint64(len(p.buf)) {
 			return nil, fmt.Errorf("%w: message %d ends at byte %d of %d", errPage, i, at, len(p.buf))
 		}

@@ -25,6 +25,21 @@ func (e *Engine) readAhead(fx *Effects) {
 	}
 }
 
+// Locate returns the run that holds an unsettled message, nil if none does, and
+// asks for its page if that is not in memory: then it comes by Loaded.
+func (e *Engine) Locate(number uint64, fx *Effects) *Run {
+	at := e.dir.find(number, 0)
+	if at < 0 {
+		return nil
+	}
+	r := e.dir.at(at)
+	if r.settled.Has(uint32(number - r.First)) {
+		return nil
+	}
+	e.load(r, fx)
+	return r
+}
+
 // Loaded feeds back the page of a run that a Loads effect asked for. A page that
 // nobody waits for any more, as its run was settled meanwhile, is dropped.
 func (e *Engine) Loaded(r *Run, page *Page) {

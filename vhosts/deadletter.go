@@ -1,0 +1,157 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package vhosts
+
+import (
+	"time"
+
+	"github.com/lagomq/lagomq/amqp/wire"
+	"github.com/lagomq/lagomq/exchanges"
+	"github.com/lagomq/lagomq/vhosts/queue"
+)
+
+// Dead lettering (RabbitMQ 4.3, dead lettering) of rejected messages. A message
+// on its way to the dead letter exchange stays unacked in its queue until the
+// copies are taken: copies and removal are one proposal, so a crash leaves either
+// the original or the copies. Routing and publishing happen without any queue's
+// lock, as the target may be any queue, the same one included.
+
+// deadLetterTarget is where a queue's dead letters go; it is constant.
+type deadLetterTarget struct {
+	exchange string
+	key      string // replaces the message's own keys, if rekeyed
+	rekeyed  bool
+}
+
+// targetOf reads the arguments of a queue; nil if it has no dead letter exchange.
+func targetOf(args wire.Table) *deadLetterTarget {
+	value, _ := args.Get("x-dead-letter-exchange")
+	exchange, ok := value.(string)
+	if !ok {
+		return nil
+	}
+	t := &deadLetterTarget{exchange: exchange}
+	value, _ = args.Get("x-dead-letter-routing-key")
+	t.key, t.rekeyed = value.(string)
+	return t
+}
+
+// letter is one message that leaves its queue, in a page that is held for it.
+type letter struct {
+	number uint64
+	page   *queue.Page
+	offset int
+}
+
+// reject dead-letters unacked messages of consumer c.
+func (q *Queue) reject(c *queue.Consumer, numbers []uint64) {
+	q.mu.Lock()
+	if q.deleted {
+		q.mu.Unlock()
+		return
+	}
+	q.stats.Rejected += uint64(len(numbers))
+	q.engine.Credit(c, uint32(len(numbers)))
+	var letters []letter
+	for _, n := range numbers {
+		switch r := q.engine.Locate(n, &q.fx); {
+		case r == nil:
+			q.vhost.hosts.broken(q, errNotUnacked)
+		case r.Page == nil:
+			q.leaving[r] = append(q.leaving[r], n)
+		default:
+			letters = append(letters, newLetter(r, n))
+		}
+	}
+	q.dispatchLocked()
+	q.mu.Unlock()
+	q.forward(letters)
+}
+
+func newLetter(r *queue.Run, number uint64) letter {
+	r.Page.Hold()
+	return letter{number, r.Page, int(number - r.First)}
+}
+
+// takeLeavingLocked returns the letters that waited for the page of run r.
+func (q *Queue) takeLeavingLocked(r *queue.Run) (letters []letter) {
+	for _, n := range q.leaving[r] {
+		letters = append(letters, newLetter(r, n))
+	}
+	delete(q.leaving, r)
+	return letters
+}
+
+// forward publishes letters to the dead letter exchange and takes the originals
+// out of the queue. What has no destination is dropped. Called without locks.
+func (q *Queue) forward(letters []letter) {
+	if len(letters) == 0 {
+		return
+	}
+	var scratch exchanges.Scratch[*Queue]
+	var publications []TxPublication
+	numbers := make([]uint64, len(letters))
+	now := time.Now()
+	for i, l := range letters {
+		numbers[i] = l.number
+		publications = q.address(publications, &scratch, l, now)
+	}
+	q.vhost.hosts.CommitTx(publications, []Settlement{{Queue: q, Numbers: numbers, forwarded: true}}, nil)
+	for _, l := range letters {
+		l.page.Release()
+	}
+}
+
+// address routes one letter and appends it to the publications.
+func (q *Queue) address(publications []TxPublication, scratch *exchanges.Scratch[*Queue], l letter, now time.Time) []TxPublication {
+	envelope, header, body := l.page.Message(l.offset)
+	e := wire.PublishView{ExchangeAndKey: envelope}
+	d := death{queue: q.name, reason: reasonRejected, exchange: string(e.Exchange()), key: string(e.RoutingKey()), at: now}
+	var properties wire.PropertyView
+	err := properties.Scan(header[contentHeaderSize:])
+	if err == nil {
+		d.cc = ccOf(properties.Headers)
+		header, err = d.record(header, l.page.Died(l.offset))
+	}
+	if err != nil {
+		// It was checked when it was published: only damage gets here.
+		q.vhost.hosts.log.Error("a dead letter cannot be read and is dropped", "vhost", q.vhost.name, "queue", q.name, "error", err)
+		return publications
+	}
+	key, cc := d.key, d.cc
+	if q.deadLetters.rekeyed {
+		key, cc = q.deadLetters.key, nil
+	}
+	route := q.vhost.routeTo(scratch, q.deadLetters.exchange, key, cc, header)
+	if len(route.Queues) == 0 {
+		return publications
+	}
+	envelope = wire.AppendShortString(wire.AppendShortString(nil, q.deadLetters.exchange), key)
+	persistent := properties.DeliveryMode == wire.Persistent && route.Durable
+	page := openPublication(&publications, route, persistent, len(envelope)+len(header)+len(body))
+	page.AppendDead(envelope, header, body)
+	return publications
+}
+
+// contentHeaderSize is where the properties begin in a content header's payload.
+const contentHeaderSize = 12
+
+// ccOf is the routing keys in the header CC.
+func ccOf(headers []byte) (keys []string) {
+	if _, _, ok := wire.LookupField(headers, "CC"); !ok {
+		return nil
+	}
+	table, err := wire.ParseTable(headers)
+	if err != nil {
+		return nil
+	}
+	value, _ := table.Get("CC")
+	list, _ := value.(wire.Array)
+	for _, element := range list {
+		if key, ok := element.(string); ok {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
