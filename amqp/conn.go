@@ -140,6 +140,9 @@ func errStoreFailed() *wire.Error {
 // handleBurst handles the whole frames that have been read.
 func (c *conn) handleBurst() error {
 	for !c.closeSeen {
+		if c.takeWhole() {
+			continue
+		}
 		f, n, err := wire.ParseFrame(c.input.unread(), c.frameMax)
 		if err != nil {
 			if c.closeSent {
@@ -158,6 +161,25 @@ func (c *conn) handleBurst() error {
 	}
 	c.endBurst()
 	return nil
+}
+
+// takeWhole takes the message that lies next in the buffer, if it is one for the
+// current channel and all of it is there: the same as handling its frames one by
+// one, for less.
+func (c *conn) takeWhole() bool {
+	ch := c.current
+	if ch == nil || ch.closing || c.closeSent || ch.content.state != expectMethod {
+		return false
+	}
+	n := ch.content.takeWhole(c.input.unread(), ch.number, c.frameMax)
+	if n == 0 {
+		return false
+	}
+	c.input.consume(n)
+	if err := ch.assembled(true, ch.judgeHeader()); err != nil {
+		c.raise(ch, err)
+	}
+	return true
 }
 
 // endBurst carries out what was put off while frames of one read were handled:

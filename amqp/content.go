@@ -44,6 +44,16 @@ func (c *content) start(p wire.PublishView) {
 	c.state = expectHeader
 }
 
+// takeWhole takes a message that lies whole at the start of b, and returns how
+// many bytes it takes up, 0 if none does.
+func (c *content) takeWhole(b []byte, channel uint16, frameMax int) (n int) {
+	p, header, body, n := wire.WholePublish(b, channel, frameMax)
+	if n > 0 {
+		c.publish, c.header, c.body, c.size = p, header, body, uint64(len(body))
+	}
+	return n
+}
+
 // takeHeader takes the content header frame; complete says that no body follows.
 func (c *content) takeHeader(f wire.Frame) (complete bool, err *wire.Error) {
 	if f.Type != wire.FrameHeader {

@@ -142,7 +142,7 @@ func (o *outbound) reset() {
 // under one hold of mu, so that frames of one channel never mix.
 type writer struct {
 	conn     net.Conn
-	frameMax int // 0 for no limit
+	frameMax int
 
 	mu      sync.Mutex
 	wake    sync.Cond
@@ -206,15 +206,16 @@ func (w *writer) heartbeat() {
 func (w *writer) deliver(channel uint16, consumerTag string, first uint64, d *queue.Delivery) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	oneFrame := min(referenceFrom, w.frameMax-wire.FrameOverhead)
 	w.out.grow(int(d.Count) * (d.Page.Bytes()/d.Page.Len() + len(consumerTag) + deliverOverhead))
 	before := len(w.out.buf)
 	for i := range d.Count {
 		envelope, header, body := d.Page.Message(int(d.Offset(i)))
-		w.out.buf = wire.AppendDeliver(w.out.buf, channel, consumerTag, first+uint64(i), d.Redelivered, envelope)
-		if len(body) < referenceFrom {
-			w.out.buf = wire.AppendContent(w.out.buf, channel, w.frameMax, header, body)
+		if len(body) < oneFrame {
+			w.out.buf = wire.AppendDelivery(w.out.buf, channel, consumerTag, first+uint64(i), d.Redelivered, envelope, header, body)
 			continue
 		}
+		w.out.buf = wire.AppendDeliver(w.out.buf, channel, consumerTag, first+uint64(i), d.Redelivered, envelope)
 		w.out.size += len(w.out.buf) - before
 		w.out.content(channel, w.frameMax, header, body, d.Page)
 		before = len(w.out.buf)

@@ -44,7 +44,13 @@ type letter struct {
 	offset int
 }
 
-// reject dead-letters unacked messages of consumer c.
+// size is how many bytes a copy of the message takes, about.
+func (l *letter) size() int {
+	envelope, header, body := l.page.Message(l.offset)
+	return len(envelope) + len(header) + len(body)
+}
+
+// reject dead-letters unacked messages of consumer c, in the order of numbers.
 func (q *Queue) reject(c *queue.Consumer, numbers []uint64) {
 	q.mu.Lock()
 	if q.deleted {
@@ -53,42 +59,59 @@ func (q *Queue) reject(c *queue.Consumer, numbers []uint64) {
 	}
 	q.stats.Rejected += uint64(len(numbers))
 	q.engine.Credit(c, uint32(len(numbers)))
-	var letters []letter
-	for _, n := range numbers {
+	q.leaving = append(q.leaving, numbers...)
+	q.fetchLocked()
+	q.dispatchLocked()
+	q.mu.Unlock()
+	q.forward()
+}
+
+// fetchLocked makes letters of the leaving messages, in order, up to the first
+// whose page has to be read: it goes on from there when that is loaded.
+func (q *Queue) fetchLocked() {
+	for len(q.leaving) > 0 {
+		n := q.leaving[0]
 		switch r := q.engine.Locate(n, &q.fx); {
 		case r == nil:
 			q.vhost.hosts.broken(q, errNotUnacked)
 		case r.Page == nil:
-			q.leaving[r] = append(q.leaving[r], n)
+			return
 		default:
-			letters = append(letters, newLetter(r, n))
+			r.Page.Hold()
+			q.letters = append(q.letters, letter{n, r.Page, int(n - r.First)})
 		}
+		q.leaving = q.leaving[1:]
 	}
-	q.dispatchLocked()
-	q.mu.Unlock()
-	q.forward(letters)
+	q.leaving = nil
 }
 
-func newLetter(r *queue.Run, number uint64) letter {
-	r.Page.Hold()
-	return letter{number, r.Page, int(number - r.First)}
+// forward publishes the queue's letters to the dead letter exchange and takes the
+// originals out of the queue, one caller at a time, so that they stay in order.
+// Called without locks.
+func (q *Queue) forward() {
+	q.forwarding.Lock()
+	defer q.forwarding.Unlock()
+	for letters := q.takeLetters(); len(letters) > 0; letters = q.takeLetters() {
+		q.forwardAll(letters)
+	}
 }
 
-// takeLeavingLocked returns the letters that waited for the page of run r.
-func (q *Queue) takeLeavingLocked(r *queue.Run) (letters []letter) {
-	for _, n := range q.leaving[r] {
-		letters = append(letters, newLetter(r, n))
+// takeLetters takes the first letters, as many as make about one run.
+func (q *Queue) takeLetters() (taken []letter) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	size := 0
+	for len(taken) < queue.MaxRunMessages && size < queue.MaxRunBytes && len(q.letters) > 0 {
+		size += q.letters[0].size()
+		taken = append(taken, q.letters[0])
+		q.letters[0] = letter{}
+		q.letters = q.letters[1:]
 	}
-	delete(q.leaving, r)
-	return letters
+	return taken
 }
 
-// forward publishes letters to the dead letter exchange and takes the originals
-// out of the queue. What has no destination is dropped. Called without locks.
-func (q *Queue) forward(letters []letter) {
-	if len(letters) == 0 {
-		return
-	}
+// forwardAll forwards letters in one proposal. What has no destination is dropped.
+func (q *Queue) forwardAll(letters []letter) {
 	var scratch exchanges.Scratch[*Queue]
 	var publications []TxPublication
 	numbers := make([]uint64, len(letters))
@@ -111,7 +134,9 @@ func (q *Queue) address(publications []TxPublication, scratch *exchanges.Scratch
 	var properties wire.PropertyView
 	err := properties.Scan(header[contentHeaderSize:])
 	if err == nil {
-		d.cc = ccOf(properties.Headers)
+		if !l.page.Rekeyed(l.offset) {
+			d.cc = ccOf(properties.Headers)
+		}
 		header, err = d.record(header, l.page.Died(l.offset))
 	}
 	if err != nil {
@@ -130,7 +155,7 @@ func (q *Queue) address(publications []TxPublication, scratch *exchanges.Scratch
 	envelope = wire.AppendShortString(wire.AppendShortString(nil, q.deadLetters.exchange), key)
 	persistent := properties.DeliveryMode == wire.Persistent && route.Durable
 	page := openPublication(&publications, route, persistent, len(envelope)+len(header)+len(body))
-	page.AppendDead(envelope, header, body)
+	page.AppendDead(envelope, header, body, q.deadLetters.rekeyed || l.page.Rekeyed(l.offset))
 	return publications
 }
 

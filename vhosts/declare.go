@@ -11,7 +11,6 @@ import (
 	"github.com/lagomq/lagomq/amqp/wire"
 	"github.com/lagomq/lagomq/exchanges"
 	"github.com/lagomq/lagomq/persistence"
-	"github.com/lagomq/lagomq/vhosts/queue"
 )
 
 // ReplyTo is the pseudo queue of direct reply-to; the reply queues themselves
@@ -134,7 +133,7 @@ func (v *VHost) addQueueLocked(d *QueueDeclaration, id uint64) *Queue {
 	q := &Queue{
 		vhost: v, name: d.Name, id: id, arguments: d.Arguments,
 		durable: d.Durable, autoDelete: d.AutoDelete, exclusive: d.Exclusive,
-		deadLetters: targetOf(d.Arguments), leaving: map[*queue.Run][]uint64{},
+		deadLetters: targetOf(d.Arguments),
 	}
 	if d.Exclusive {
 		q.owner = d.Owner

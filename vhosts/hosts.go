@@ -6,9 +6,10 @@
 // and what of all this is kept in the store.
 //
 // Package amqp calls it for every method of a channel; package management reads
-// its snapshots. Lock order: Hosts.mu -> VHost.mu -> VHost.routes, and Hosts.tx
-// or VHost.mu -> Queue.mu -> (the channel's and writer's locks behind queue.Sink)
-// | (the store's committer). Under any of them only memory is touched.
+// its snapshots. Lock order: Hosts.mu -> VHost.mu -> VHost.routes, and
+// (Queue.forwarding -> Hosts.tx) or VHost.mu -> Queue.mu -> (the channel's and
+// writer's locks behind queue.Sink) | (the store's committer). Under any of them
+// only memory is touched.
 package vhosts
 
 import (

@@ -34,6 +34,8 @@ type Queue struct {
 	volatile    bool              // a direct reply-to pseudo queue: routable, in no list
 	deadLetters *deadLetterTarget // nil if rejected messages are dropped
 
+	forwarding sync.Mutex // held while letters are forwarded, which keeps their order; outermost
+
 	mu          sync.Mutex
 	engine      queue.Engine
 	fx          queue.Effects
@@ -44,8 +46,9 @@ type Queue struct {
 	hadConsumer bool
 	exclusively *queue.Consumer // the exclusive consumer, if there is one
 	stats       QueueCounters
-	leaving     map[*queue.Run][]uint64 // rejected messages that wait for their run's page, to be dead-lettered
-	idleSince   time.Time               // last time the queue became unused
+	leaving     []uint64  // rejected messages to be dead-lettered whose page is not here, or that come after one
+	letters     []letter  // rejected messages to be dead-lettered, before those
+	idleSince   time.Time // last time the queue became unused
 }
 
 // QueueCounters count a queue's messages since it was made or recovered.
@@ -394,12 +397,11 @@ func (q *Queue) loaded(r *queue.Run, page *queue.Page, err error) {
 	}
 	q.mu.Lock()
 	var cancelled []*queue.Consumer
-	var letters []letter
 	switch {
 	case q.deleted || r.Done() || errors.Is(err, persistence.ErrClosed):
 	case err == nil:
 		q.engine.Loaded(r, page)
-		letters = q.takeLeavingLocked(r)
+		q.fetchLocked()
 		q.dispatchLocked()
 		q.trimLocked()
 	case errors.Is(err, persistence.ErrDamaged) || errors.Is(err, errNotStored):
@@ -411,18 +413,19 @@ func (q *Queue) loaded(r *queue.Run, page *queue.Page, err error) {
 		q.engine.LoadFailed(r)
 		time.AfterFunc(loadRetry, q.reload)
 	}
+	letters := len(q.letters) > 0
 	q.mu.Unlock()
 	tellCancelled(cancelled)
-	q.forward(letters)
+	if letters {
+		q.forward()
+	}
 }
 
 // reload asks again for the pages that could not be read.
 func (q *Queue) reload() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for _, numbers := range q.leaving {
-		q.engine.Locate(numbers[0], &q.fx)
-	}
+	q.fetchLocked()
 	q.dispatchLocked()
 }
 
@@ -463,6 +466,6 @@ func (q *Queue) removeLocked() (ready uint64, consumers []*queue.Consumer) {
 		})
 		q.records = append(q.records, persistence.PurgeQueue(q.id, shares))
 	}
-	q.engine = queue.Engine{}
+	q.engine, q.leaving = queue.Engine{}, nil
 	return ready, consumers
 }

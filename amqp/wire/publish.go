@@ -3,7 +3,10 @@
 
 package wire
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"slices"
+)
 
 // The methods of the message path. Their arguments, given without class and
 // method id, are read in place and their frames are written without building a
@@ -91,6 +94,89 @@ func AppendDeliver(dst []byte, channel uint16, consumerTag string, deliveryTag u
 	dst = append(dst, bit(redelivered))
 	dst = append(dst, exchangeAndKey...)
 	return endFrame(dst, start)
+}
+
+// AppendDelivery appends a whole message for a consumer: the frame of
+// basic.deliver, the content header's, and one with the body unless it is empty.
+// header is the content header's payload; the body must fit one frame. It does
+// what AppendDeliver and AppendContent do together, in one step.
+func AppendDelivery(dst []byte, channel uint16, consumerTag string, deliveryTag uint64, redelivered bool, exchangeAndKey, header, body []byte) []byte {
+	args := 4 + 1 + len(consumerTag) + 8 + 1 + len(exchangeAndKey)
+	total := FrameOverhead + args + FrameOverhead + len(header)
+	if len(body) > 0 {
+		total += FrameOverhead + len(body)
+	}
+	start := len(dst)
+	dst = slices.Grow(dst, total)[:start+total]
+	b := dst[start:]
+
+	putFrameHeader(b, FrameMethod, channel, args)
+	b = b[FrameHeaderSize:]
+	binary.BigEndian.PutUint32(b, uint32(IDBasicDeliver))
+	b[4] = byte(len(consumerTag))
+	b = b[5+copy(b[5:], consumerTag):]
+	binary.BigEndian.PutUint64(b, deliveryTag)
+	b[8] = bit(redelivered)
+	b = b[9+copy(b[9:], exchangeAndKey):]
+	b[0] = FrameEnd
+
+	b = b[1:]
+	putFrameHeader(b, FrameHeader, channel, len(header))
+	b = b[FrameHeaderSize+copy(b[FrameHeaderSize:], header):]
+	b[0] = FrameEnd
+
+	if len(body) > 0 {
+		b = b[1:]
+		putFrameHeader(b, FrameBody, channel, len(body))
+		b = b[FrameHeaderSize+copy(b[FrameHeaderSize:], body):]
+		b[0] = FrameEnd
+	}
+	return dst
+}
+
+func putFrameHeader(b []byte, typ byte, channel uint16, size int) {
+	b[0] = typ
+	binary.BigEndian.PutUint16(b[1:], channel)
+	binary.BigEndian.PutUint32(b[3:], uint32(size))
+}
+
+// WholePublish reads a message in place that lies in b from its start on, in the
+// three frames, or two if it has no body, that clients usually send it in. n is
+// what they take up; it is 0 if anything else lies there, or not all of it yet,
+// or if something is wrong with it: then it is to be read frame by frame.
+func WholePublish(b []byte, channel uint16, frameMax int) (v PublishView, header, body []byte, n int) {
+	call, rest, ok := nextFrame(b, FrameMethod, channel, frameMax)
+	if !ok || len(call) < 4 || MethodID(binary.BigEndian.Uint32(call)) != IDBasicPublish {
+		return v, nil, nil, 0
+	}
+	v, err := ParsePublish(call[4:])
+	if err != nil {
+		return v, nil, nil, 0
+	}
+	header, rest, ok = nextFrame(rest, FrameHeader, channel, frameMax)
+	if !ok || len(header) < contentHeaderSize+2 || binary.BigEndian.Uint32(header) != ClassBasic<<16 {
+		return v, nil, nil, 0
+	}
+	if size := binary.BigEndian.Uint64(header[4:]); size > 0 {
+		body, rest, ok = nextFrame(rest, FrameBody, channel, frameMax)
+		if !ok || uint64(len(body)) != size {
+			return v, nil, nil, 0
+		}
+	}
+	return v, header, body, len(b) - len(rest)
+}
+
+// nextFrame returns the payload of the frame at the start of b and what follows,
+// if it is all there and of that type and channel.
+func nextFrame(b []byte, typ byte, channel uint16, frameMax int) (payload, rest []byte, ok bool) {
+	if len(b) < FrameOverhead || b[0] != typ || binary.BigEndian.Uint16(b[1:]) != channel {
+		return nil, nil, false
+	}
+	size := int(binary.BigEndian.Uint32(b[3:]))
+	if size > frameMax || size > len(b)-FrameOverhead || b[FrameHeaderSize+size] != FrameEnd {
+		return nil, nil, false
+	}
+	return b[FrameHeaderSize : FrameHeaderSize+size : FrameHeaderSize+size], b[FrameOverhead+size:], true
 }
 
 // AppendAck appends the method frame of a basic.ack.

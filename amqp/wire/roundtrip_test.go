@@ -268,3 +268,37 @@ func same(t *rapid.T, got, want []byte) {
 		t.Fatalf("got\n% x, want\n% x", got, want)
 	}
 }
+
+// TestWholeMessages checks the two shortcuts of the message path against the
+// frames they stand for.
+func TestWholeMessages(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		channel := rapid.Uint16Min(1).Draw(t, "channel")
+		exchange, key := shortText().Draw(t, "exchange"), shortText().Draw(t, "routing key")
+		tag, body := shortText().Draw(t, "tag"), rapid.SliceOfN(rapid.Byte(), 0, 64).Draw(t, "body")
+		header := AppendHeader(nil, uint64(len(body)), []byte{FlagDeliveryMode >> 8, 0, 2})
+		before := rapid.SliceOfN(rapid.Byte(), 0, 9).Draw(t, "before")
+
+		frames := AppendMethod(nil, channel, &BasicPublish{Exchange: exchange, RoutingKey: key, Mandatory: true})
+		frames = AppendContent(frames, channel, FrameMinSize, header, body)
+		after := rapid.SliceOfN(rapid.Byte(), 0, 9).Draw(t, "after")
+		v, gotHeader, gotBody, n := WholePublish(append(slices.Clone(frames), after...), channel, FrameMinSize)
+		if n != len(frames) || string(v.Exchange()) != exchange || string(v.RoutingKey()) != key || !v.Mandatory || v.Immediate ||
+			!bytes.Equal(gotHeader, header) || !bytes.Equal(gotBody, body) {
+			t.Fatalf("%x is read as %+v, %x, %x in %d bytes", frames, v, gotHeader, gotBody, n)
+		}
+		for cut := range frames {
+			if _, _, _, n := WholePublish(frames[:cut], channel, FrameMinSize); n != 0 {
+				t.Fatalf("the first %d of %d bytes are read as a whole message of %d", cut, len(frames), n)
+			}
+		}
+		if _, _, _, n := WholePublish(frames, channel+1, FrameMinSize); n != 0 {
+			t.Fatal("a message of another channel is read")
+		}
+
+		dtag, again := rapid.Uint64().Draw(t, "delivery tag"), rapid.Bool().Draw(t, "redelivered")
+		want := AppendContent(AppendDeliver(slices.Clone(before), channel, tag, dtag, again, v.ExchangeAndKey), channel, FrameMinSize, header, body)
+		same(t, AppendDelivery(slices.Clone(before), channel, tag, dtag, again, v.ExchangeAndKey, header, body), want)
+	})
+}

@@ -74,14 +74,16 @@ type message struct {
 	offset   uint32
 	header   uint32 // length of the content header payload
 	body     uint32 // length of the body
-	envelope uint16 // length of exchange and routing key as two short strings, and diedFlag
+	envelope uint16 // length of exchange and routing key as two short strings, and flags
 }
 
-// diedFlag marks a dead-lettered message: its x-death header is the broker's. Two
-// short strings are at most 512 bytes.
-const diedFlag = 1 << 15
+// The flags of a dead-lettered message. Two short strings are at most 512 bytes.
+const (
+	diedFlag    = 1 << 15 // its x-death header is the broker's
+	rekeyedFlag = 1 << 14 // its CC header names no routing keys any more
+)
 
-func (m *message) envelopeLength() int { return int(m.envelope &^ diedFlag) }
+func (m *message) envelopeLength() int { return int(m.envelope &^ (diedFlag | rekeyedFlag)) }
 
 // Append adds a message: envelope is the exchange and the routing key as two
 // short strings back to back, as basic.publish has them and basic.deliver ends
@@ -100,14 +102,23 @@ func (p *Page) Append(envelope, header, body []byte) {
 }
 
 // AppendDead is Append for a message that was dead-lettered, so that the broker
-// recognises the x-death header it wrote.
-func (p *Page) AppendDead(envelope, header, body []byte) {
+// recognises the x-death header it wrote. rekeyed says that a dead letter routing
+// key has replaced the message's own keys, those of its CC header included.
+func (p *Page) AppendDead(envelope, header, body []byte, rekeyed bool) {
 	p.Append(envelope, header, body)
-	p.messages[len(p.messages)-1].envelope |= diedFlag
+	m := &p.messages[len(p.messages)-1]
+	m.envelope |= diedFlag
+	if rekeyed {
+		m.envelope |= rekeyedFlag
+	}
 }
 
 // Died reports whether message i was dead-lettered before.
 func (p *Page) Died(i int) bool { return p.messages[i].envelope&diedFlag != 0 }
+
+// Rekeyed reports whether the routing keys of message i were replaced when it was
+// dead-lettered, now or before.
+func (p *Page) Rekeyed(i int) bool { return p.messages[i].envelope&rekeyedFlag != 0 }
 
 // Full says that the page makes a whole run and takes no further message.
 func (p *Page) Full() bool {
@@ -159,7 +170,7 @@ func (p *Page) Compact() *Page {
 // A page's stored form, all integers big-endian:
 //
 //	count uint32
-//	count times: envelope uint16 (bit 15: dead-lettered), header uint32, body uint32
+//	count times: envelope uint16 (bit 15: dead-lettered, 14: rekeyed), header uint32, body uint32
 //	the page's buffer
 const (
 	pageHeadSize    = 4
