@@ -132,7 +132,10 @@ func (q *Queue) address(publications []TxPublication, scratch *exchanges.Scratch
 	e := wire.PublishView{ExchangeAndKey: envelope}
 	d := death{queue: q.name, reason: reasonRejected, exchange: string(e.Exchange()), key: string(e.RoutingKey()), at: now}
 	var properties wire.PropertyView
-	err := properties.Scan(header[contentHeaderSize:])
+	h, err := wire.ParseHeader(header)
+	if err == nil {
+		err = properties.Scan(h.Properties)
+	}
 	if err == nil {
 		if !l.page.Rekeyed(l.offset) {
 			d.cc = ccOf(properties.Headers)

@@ -1,0 +1,68 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package queue
+
+import (
+	"bytes"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// TestPageDeadRoundTrip checks that a page remembers which of its messages were
+// dead-lettered, in all its forms, and that this changes nothing else of them,
+// with the longest envelope there can be.
+func TestPageDeadRoundTrip(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		type message struct {
+			envelope      []byte
+			died, rekeyed bool
+		}
+		var want []message
+		p := new(Page)
+		for range rapid.IntRange(1, 8).Draw(t, "messages") {
+			m := message{
+				bytes.Repeat([]byte{'e'}, rapid.SampledFrom([]int{2, 3, 255, 256, 511, 512}).Draw(t, "envelope")),
+				rapid.Bool().Draw(t, "died"), rapid.Bool().Draw(t, "rekeyed"),
+			}
+			m.rekeyed = m.rekeyed && m.died
+			want = append(want, m)
+			if m.died {
+				p.AppendDead(m.envelope, []byte("header"), []byte("body"), m.rekeyed)
+			} else {
+				p.Append(m.envelope, []byte("header"), []byte("body"))
+			}
+		}
+		check := func(what string, p *Page) {
+			for i, m := range want {
+				envelope, header, body := p.Message(i)
+				if !bytes.Equal(envelope, m.envelope) || string(header) != "header" || string(body) != "body" {
+					t.Fatalf("%s page: message %d is %q %q %q", what, i, envelope, header, body)
+				}
+				if p.Died(i) != m.died || p.Rekeyed(i) != m.rekeyed {
+					t.Fatalf("%s page: message %d died %t rekeyed %t, want %+v", what, i, p.Died(i), p.Rekeyed(i), m)
+				}
+			}
+		}
+		check("filled", p)
+		check("compact", p.Compact())
+		loaded, err := ParsePage(p.AppendTo(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		check("loaded", loaded)
+		again, err := ParsePage(loaded.AppendTo(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		check("loaded again", again)
+		// A page that is used again forgets.
+		p.Reset()
+		p.Append(nil, nil, nil)
+		if p.Died(0) || p.Rekeyed(0) {
+			t.Fatal("an emptied page remembers a death")
+		}
+	})
+}
