@@ -372,10 +372,6 @@ func TestPublishExceptions(t *testing.T) {
 			exception: failing(`invalid message: {unacceptable_type_in_header,"CC",longstr}`),
 		},
 		{
-			name: "BCCNoString", do: publishing(toQueue, headers("BCC", wire.Array{int64(1)})),
-			exception: failing(`invalid message: {unacceptable_type_in_header,"BCC",long}`),
-		},
-		{
 			name: "ExchangeBeforeProperties", do: publishing(wire.BasicPublish{Exchange: "x"}, wire.Properties{Flags: wire.FlagExpiration, Expiration: "abc"}),
 			exception: exception{wire.NotFound, "no exchange 'x' in vhost '/'", wire.IDBasicPublish},
 		},

@@ -42,8 +42,7 @@ type Queue struct {
 	records     []persistence.Record // what the store has to know, not proposed yet
 	holding     bool                 // records wait for a transaction's proposal, see settleInto
 	deleted     bool
-	damaged     error // why the queue is out of service, nil if it is not
-	hadConsumer bool
+	damaged     error           // why the queue is out of service, nil if it is not
 	exclusively *queue.Consumer // the exclusive consumer, if there is one
 	stats       QueueCounters
 	leaving     []uint64  // rejected messages to be dead-lettered whose page is not here, or that come after one
@@ -138,7 +137,6 @@ func (q *Queue) Consume(c *queue.Consumer, exclusive bool, ready func()) *wire.E
 	if exclusive && !q.Quorum() {
 		q.exclusively = c
 	}
-	q.hadConsumer = true
 	ready()
 	q.engine.AddConsumer(c)
 	q.dispatchLocked()

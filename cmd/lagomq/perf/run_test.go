@@ -245,7 +245,7 @@ func TestInterrupt(t *testing.T) {
 			t.Parallel()
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			b := startFakeBroker(t, faults{heartbeat: 1, onHeartbeat: cancel, onPublish: func(n int) {
+			b := startFakeBroker(t, faults{heartbeat: 6, onHeartbeat: cancel, onPublish: func(n int) {
 				if n == 1000 {
 					cancel()
 				}
