@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -150,6 +151,15 @@ func startDebug(addr string, logger *slog.Logger) error {
 	return nil
 }
 
+// reachable is addr as a browser on this machine can use it: all addresses are
+// not one.
+func reachable(addr net.Addr) string {
+	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		return net.JoinHostPort("localhost", strconv.Itoa(tcp.Port))
+	}
+	return addr.String()
+}
+
 // banner tells on one screen where the broker listens and stores.
 func banner(w io.Writer, b *lagomq.Broker, c config.Config, took time.Duration) {
 	dir, err := filepath.Abs(c.DataDir)
@@ -159,7 +169,7 @@ func banner(w io.Writer, b *lagomq.Broker, c config.Config, took time.Duration) 
 	fmt.Fprintf(w, "\n  LagoMQ %s\n\n", lagomq.Version)
 	fmt.Fprintf(w, "  AMQP 0-9-1   %s\n", b.AMQPAddr())
 	if addr := b.ManagementAddr(); addr != nil {
-		fmt.Fprintf(w, "  Management   http://%s/\n", addr)
+		fmt.Fprintf(w, "  Management   http://%s/\n", reachable(addr))
 	}
 	fmt.Fprintf(w, "  Data         %s\n", dir)
 	fmt.Fprintf(w, "  Login        %s, virtual host %s\n", c.DefaultUser, c.DefaultVHost)
