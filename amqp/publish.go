@@ -26,7 +26,7 @@ type openRun struct {
 // received deals with a message that is complete.
 func (ch *channel) received() *wire.Error {
 	m := &ch.content
-	deliveryMode, plain := wire.PlainProperties(m.header[headerProperties:])
+	deliveryMode, plain := wire.PlainProperties(m.header[wire.ContentHeaderSize:])
 	header := m.header
 	var route *vhosts.Route
 	if plain {
@@ -52,16 +52,13 @@ func (ch *channel) received() *wire.Error {
 	return nil
 }
 
-// headerProperties is where the properties begin in a content header's payload.
-const headerProperties = 12
-
 // examine checks the properties that mean something to the broker, in the order
 // of RabbitMQ 4.3 (basic.publish). It returns where the message goes, and the
 // content header to store.
 func (ch *channel) examine() (route *vhosts.Route, header []byte, deliveryMode uint8, err *wire.Error) {
 	m, p := &ch.content, &ch.conn.properties
 	header = m.header
-	if err = p.Scan(header[headerProperties:]); err != nil {
+	if err = p.Scan(header[wire.ContentHeaderSize:]); err != nil {
 		return nil, nil, 0, err
 	}
 	const judged = wire.FlagHeaders | wire.FlagReplyTo | wire.FlagExpiration | wire.FlagUserID
@@ -76,7 +73,7 @@ func (ch *channel) examine() (route *vhosts.Route, header []byte, deliveryMode u
 		if ch.replyQueue == nil {
 			return nil, nil, 0, wire.Errorf(wire.PreconditionFailed, "fast reply consumer does not exist")
 		}
-		header = wire.ReplaceReplyTo(header[:headerProperties:headerProperties], header[headerProperties:], ch.replyQueue.queue.Name())
+		header = wire.ReplaceReplyTo(header[:wire.ContentHeaderSize:wire.ContentHeaderSize], header[wire.ContentHeaderSize:], ch.replyQueue.queue.Name())
 	}
 	if p.Has(wire.FlagExpiration) {
 		if err = checkExpiration(string(p.Expiration)); err != nil {
@@ -94,7 +91,7 @@ func (ch *channel) examine() (route *vhosts.Route, header []byte, deliveryMode u
 		route = ch.conn.routes.Find(&m.publish, p.Headers, extra)
 	}
 	if _, _, blind := wire.LookupField(p.Headers, "BCC"); blind {
-		header = wire.RemoveHeader(header[:headerProperties:headerProperties], header[headerProperties:], "BCC")
+		header = wire.RemoveHeader(header[:wire.ContentHeaderSize:wire.ContentHeaderSize], header[wire.ContentHeaderSize:], "BCC")
 	}
 	return route, header, p.DeliveryMode, nil
 }

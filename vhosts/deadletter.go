@@ -162,9 +162,6 @@ func (q *Queue) address(publications []TxPublication, scratch *exchanges.Scratch
 	return publications
 }
 
-// contentHeaderSize is where the properties begin in a content header's payload.
-const contentHeaderSize = 12
-
 // ccOf is the routing keys in the header CC.
 func ccOf(headers []byte) (keys []string) {
 	if _, _, ok := wire.LookupField(headers, "CC"); !ok {

@@ -97,7 +97,7 @@ func (r *Route) SameQueues(other *Route) bool {
 // content header's payload.
 func (v *VHost) routeTo(s *exchanges.Scratch[*Queue], exchange, key string, cc []string, header []byte) *Route {
 	var properties wire.PropertyView
-	if err := properties.Scan(header[contentHeaderSize:]); err != nil {
+	if err := properties.Scan(header[wire.ContentHeaderSize:]); err != nil {
 		return &Route{Err: err}
 	}
 	v.routes.RLock()

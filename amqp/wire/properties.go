@@ -8,8 +8,9 @@ import "encoding/binary"
 // ClassBasic is the id of the only class that carries content.
 const ClassBasic = 60
 
-// contentHeaderSize is the size of class, weight and body size.
-const contentHeaderSize = 12
+// ContentHeaderSize is the size of class, weight and body size: where the
+// properties begin in the payload of a content header.
+const ContentHeaderSize = 12
 
 // Header is the payload of a content header frame (AMQP 0-9-1 §4.2.6.1).
 type Header struct {
@@ -25,14 +26,14 @@ type Header struct {
 // body size are the caller's to judge, because the right answer depends on the
 // state of the channel.
 func ParseHeader(payload []byte) (Header, *Error) {
-	if len(payload) < contentHeaderSize {
+	if len(payload) < ContentHeaderSize {
 		return Header{}, unknownFrame(FrameHeader, payload)
 	}
 	return Header{
 		Class:      binary.BigEndian.Uint16(payload),
 		Weight:     binary.BigEndian.Uint16(payload[2:]),
 		BodySize:   binary.BigEndian.Uint64(payload[4:]),
-		Properties: payload[contentHeaderSize:],
+		Properties: payload[ContentHeaderSize:],
 	}, nil
 }
 

@@ -154,7 +154,7 @@ func WholePublish(b []byte, channel uint16, frameMax int) (v PublishView, header
 		return v, nil, nil, 0
 	}
 	header, rest, ok = nextFrame(rest, FrameHeader, channel, frameMax)
-	if !ok || len(header) < contentHeaderSize+2 || binary.BigEndian.Uint32(header) != ClassBasic<<16 {
+	if !ok || len(header) < ContentHeaderSize+2 || binary.BigEndian.Uint32(header) != ClassBasic<<16 {
 		return v, nil, nil, 0
 	}
 	if size := binary.BigEndian.Uint64(header[4:]); size > 0 {
