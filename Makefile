@@ -7,13 +7,14 @@
 GO          ?= go
 STATICCHECK ?= $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 PKG         ?= ./...
+CRASHTIME   ?= 10m
 FUZZTIME    ?= 30s
 
 # One static binary. Tests are built the same way, so that the cache is shared.
 export CGO_ENABLED = 0
 
 .DEFAULT_GOAL := build
-.PHONY: build test race fuzz lint generate generate-check bench bench-go cover test-client-go test-clients clean
+.PHONY: build test race crash-long fuzz lint generate generate-check bench bench-go cover test-client-go test-clients clean
 
 build: ## the binary, bin/lagomq
 	$(GO) build -trimpath -o bin/lagomq ./cmd/lagomq
@@ -23,6 +24,9 @@ test: ## all tests that need nothing but Go; PKG=./amqp/... for some
 
 race: ## the same under the race detector
 	CGO_ENABLED=1 $(GO) test -race $(PKG)
+
+crash-long: ## crashes of new random histories for CRASHTIME
+	LAGOMQ_CRASH_TIME=$(CRASHTIME) $(GO) test ./vhosts -run '^TestSimulation$$' -count=1 -timeout 0 -v
 
 fuzz: ## every fuzz target for FUZZTIME, one after the other
 	@grep -rl '^func Fuzz' --include='*_test.go' . | xargs -n1 dirname | sort -u | while read -r dir; do \

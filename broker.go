@@ -22,6 +22,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -87,8 +88,48 @@ func (o *Options) EnsureDefaults() {
 		o.DataDir = "memory"
 	}
 	o.Store.Dir, o.Store.Logger = o.DataDir, o.Logger
+	o.Hosts.Alarms = new(vhosts.Alarms)
+	o.Store.Events = watched(o.Store.Events, o.Hosts.Alarms)
 	o.Hosts.VHosts, o.Hosts.Logger, o.Hosts.Strict = o.VHosts, o.Logger, o.Strict
 	o.AMQP.Logger, o.AMQP.Strict = o.Logger, o.Strict
+}
+
+// watched adds to the callbacks of the store what the broker does about its
+// events: publishers are held back while nothing can be stored, and memory goes
+// back to the system when traffic is over.
+func watched(e persistence.Events, alarms *vhosts.Alarms) persistence.Events {
+	failed, recovered, low, idle := e.Failed, e.Recovered, e.LowOnSpace, e.Idle
+	e.Failed = func(err error) {
+		alarms.Raise(vhosts.AlarmStore)
+		if failed != nil {
+			failed(err)
+		}
+	}
+	e.Recovered = func() {
+		alarms.Clear(vhosts.AlarmStore)
+		if recovered != nil {
+			recovered()
+		}
+	}
+	e.LowOnSpace = func(is bool) {
+		if is {
+			alarms.Raise(vhosts.AlarmDisk)
+		} else {
+			alarms.Clear(vhosts.AlarmDisk)
+		}
+		if low != nil {
+			low(is)
+		}
+	}
+	e.Idle = func() {
+		// The first collection only moves what pools hold to where the second finds it.
+		debug.FreeOSMemory()
+		debug.FreeOSMemory()
+		if idle != nil {
+			idle()
+		}
+	}
+	return e
 }
 
 // Validate lists every problem of the options.

@@ -99,14 +99,15 @@ func (ch *channel) takeRefused() []*vhosts.Queue {
 	return queues
 }
 
-// flushConfirms tells the publisher what is decided by now.
+// flushConfirms tells the publisher what is decided by now. The caller flushes
+// the writer, or sends something else.
 func (ch *channel) flushConfirms() {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	before := ch.confirms.acked
 	if tag, multiple, ok := ch.confirms.take(); ok && !ch.closed.Load() {
 		ch.stats.Confirmed += tag - before
-		ch.conn.writer.sendAck(ch.number, tag, multiple)
+		ch.conn.writer.appendAck(ch.number, tag, multiple)
 	}
 }
 
@@ -128,22 +129,32 @@ func (r *runConfirm) Durable(err error) {
 }
 
 // Flush implements persistence.Waiter.
-func (r *runConfirm) Flush() { r.channel.flushConfirms() }
+func (r *runConfirm) Flush() {
+	r.channel.flushConfirms()
+	r.channel.conn.writer.flush()
+}
 
 // await blocks the connection's reader until every reply that is to come from
 // elsewhere has been sent, so that replies keep their order. The client's
 // heartbeats are not read meanwhile, so they are not missed.
 func (ch *channel) await() {
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	if ch.awaited == 0 {
+	if !ch.awaiting() {
 		return
 	}
+	ch.conn.writer.uncork()
 	ch.conn.paused.Store(true)
 	defer ch.conn.paused.Store(false)
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
 	for ch.awaited > 0 && !ch.closed.Load() {
 		ch.changed.Wait()
 	}
+}
+
+func (ch *channel) awaiting() bool {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	return ch.awaited > 0
 }
 
 // answered tells that an awaited reply was sent. Called under mu.
@@ -250,4 +261,10 @@ func (ch *channel) shutdown() {
 	for s, numbers := range back {
 		s.queue.Return(s.consumer, numbers)
 	}
+}
+
+// errStoreFailed ends the connections that want something kept when nothing can
+// be any more.
+func errStoreFailed() *wire.Error {
+	return wire.Errorf(wire.InternalError, "the message store is out of service")
 }

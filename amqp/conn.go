@@ -55,7 +55,7 @@ type conn struct {
 	settling   []*subscription   // with settled messages their queues do not know of yet
 	// confirmable are channels with publishes decided in the running burst.
 	confirmable []*channel
-	persisted   bool // the running burst had messages to store
+	published   bool // the running burst had messages
 	closeSent   bool // connection.close was sent: everything but its answer is ignored
 	closeSeen   bool // the connection is to end once all is written
 
@@ -66,6 +66,7 @@ type conn struct {
 	received atomic.Uint64              // bytes
 	paused   atomic.Bool                // the reader waits for the broker, not for the client
 	crowded  atomic.Bool                // the reader waits for the client to read
+	blocked  atomic.Bool                // the reader waits for alarms to end
 	forced   atomic.Pointer[wire.Error] // close the connection with it: set by others, done by the reader
 	forcing  sync.Mutex                 // held while forced is set and the reader woken; a leaf
 	cancel   context.CancelFunc         // of ctx
@@ -90,13 +91,20 @@ func (c *conn) serve() {
 // does what was saved up for the burst's end.
 func (c *conn) readLoop() error {
 	for {
-		if err := c.handleBurst(); err != nil {
+		c.writer.cork()
+		err := c.handleBurst()
+		c.writer.uncork()
+		if err != nil {
 			return err
 		}
 		if c.closeSeen {
 			return errEnd
 		}
-		c.throttle()
+		if c.published {
+			c.published = false
+			c.awaitAlarms()
+			c.throttle()
+		}
 		c.awaitRoom()
 		if err := c.input.fill(c.net, c.stopped); err != nil {
 			if c.stopped() {
@@ -113,28 +121,17 @@ func (c *conn) readLoop() error {
 // done so yet.
 func (c *conn) stopped() bool { return c.forced.Load() != nil && !c.closeSent }
 
-// throttle waits, after a burst with persistent messages, while too much of what
-// publishers sent is on its way to the disk. A publisher whose messages cannot be
-// stored any more is closed: what it has not seen confirmed is its own to send
-// again. The client's heartbeats cannot be read meanwhile, so they are not missed.
+// throttle waits, after a burst with messages, while too much of what publishers
+// sent is on its way to the disk: to be kept, or because memory is short. The
+// client's heartbeats cannot be read meanwhile, so they are not missed.
 func (c *conn) throttle() {
-	if !c.persisted || c.closeSent {
+	if c.closeSent {
 		return
 	}
-	c.persisted = false
 	c.paused.Store(true)
-	err := c.server.options.Hosts.Throttle(c.ctx)
-	c.paused.Store(false)
-	// An end of ctx is the connection's own: the next read tells why.
-	if err != nil && c.ctx.Err() == nil {
-		c.close(errStoreFailed())
-	}
-}
-
-// errStoreFailed ends the connections that want something kept when nothing can
-// be.
-func errStoreFailed() *wire.Error {
-	return wire.Errorf(wire.InternalError, "the message store is out of service")
+	defer c.paused.Store(false)
+	// It ends without room only with ctx, and then the next read tells why.
+	_ = c.server.options.Hosts.Throttle(c.ctx)
 }
 
 // handleBurst handles the whole frames that have been read.

@@ -142,9 +142,8 @@ func (ch *channel) queuePurge(m *wire.QueuePurge) *wire.Error {
 	if err != nil {
 		return err
 	}
-	purged, err := ch.conn.vhost.PurgeQueue(queue, ch.conn.id)
-	if err == nil && !m.NoWait {
-		ch.send(&wire.QueuePurgeOk{MessageCount: purged})
-	}
-	return err
+	return ch.change(m.NoWait, func(l *later) (wire.Method, bool, *wire.Error) {
+		purged, waiting, err := ch.conn.vhost.PurgeQueue(queue, ch.conn.id, l.waiter())
+		return &wire.QueuePurgeOk{MessageCount: purged}, waiting, err
+	})
 }

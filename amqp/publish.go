@@ -26,6 +26,7 @@ type openRun struct {
 // received deals with a message that is complete.
 func (ch *channel) received() *wire.Error {
 	m := &ch.content
+	ch.conn.published = true
 	deliveryMode, plain := wire.PlainProperties(m.header[wire.ContentHeaderSize:])
 	header := m.header
 	var route *vhosts.Route
@@ -223,7 +224,6 @@ func (c *conn) publishRun() {
 	r.channel = nil
 	count := uint64(r.page.Len())
 	durable := r.persistent && r.route.Durable
-	c.persisted = c.persisted || durable
 	if ch.confirming && durable {
 		c.server.options.Hosts.Publish(r.route, r.page, true, ch.openConfirm(count))
 	} else {

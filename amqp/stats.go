@@ -31,6 +31,7 @@ type ConnectionStats struct {
 	Received, Sent   uint64 // bytes
 	OutboundBytes    int    // waiting to be written
 	Throttled        bool   // the server does not read from it for a moment
+	Blocked          bool   // nor until alarms end, see vhosts.Alarms
 	Channels         []ChannelStats
 }
 
@@ -149,13 +150,13 @@ func (c *conn) stats() ConnectionStats {
 		Peer: c.net.RemoteAddr(), Local: c.net.LocalAddr(),
 		ClientProperties: c.clientProperties, FrameMax: c.frameMax, ChannelMax: c.channelMax,
 		Heartbeat: c.heartbeat, ConnectedAt: c.connectedAt,
-		Received: c.received.Load(), Sent: c.writer.written.Load(), Throttled: c.paused.Load(),
+		Received: c.received.Load(), Sent: c.writer.written.Load(), Throttled: c.paused.Load(), Blocked: c.blocked.Load(),
 	}
 	if value, ok := c.clientProperties.Get("connection_name"); ok {
 		s.UserProvidedName, _ = value.(string)
 	}
 	c.writer.mu.Lock()
-	s.OutboundBytes = c.writer.out.size
+	s.OutboundBytes = c.writer.head.size + c.writer.out.size
 	c.writer.mu.Unlock()
 
 	c.mu.Lock()

@@ -30,8 +30,9 @@ const (
 // referenced spliced in.
 type outbound struct {
 	buf    []byte
+	gone   int // bytes of buf that are written already
 	splice []splice
-	size   int // len(buf) and the lengths of all splices
+	size   int // bytes still to be written, those of all splices included
 }
 
 // splice is a body that goes out before the byte of buf at position at. It lies
@@ -110,11 +111,11 @@ func (o *outbound) content(channel uint16, frameMax int, header, body []byte, pa
 // writeTo writes everything in one or few system calls.
 func (o *outbound) writeTo(c net.Conn) error {
 	if len(o.splice) == 0 {
-		_, err := c.Write(o.buf)
+		_, err := c.Write(o.buf[o.gone:])
 		return err
 	}
 	parts := make(net.Buffers, 0, 2*len(o.splice)+1)
-	from := 0
+	from := o.gone
 	for _, s := range o.splice {
 		parts = append(parts, o.buf[from:s.at], s.body)
 		from = s.at
@@ -124,13 +125,19 @@ func (o *outbound) writeTo(c net.Conn) error {
 	return err
 }
 
+// skip drops the first n bytes of buf, which come before any splice.
+func (o *outbound) skip(n int) {
+	o.gone += n
+	o.size -= n
+}
+
 // reset empties the buffer; a large one is given up.
 func (o *outbound) reset() {
 	for i, s := range o.splice {
 		s.page.Release()
 		o.splice[i] = splice{}
 	}
-	o.splice, o.size = o.splice[:0], 0
+	o.splice, o.size, o.gone = o.splice[:0], 0, 0
 	if cap(o.buf) > largeOutbound {
 		o.buf = nil
 	}
@@ -138,18 +145,23 @@ func (o *outbound) reset() {
 }
 
 // writer is a connection's way out: anybody appends whole frames under mu, and
-// one goroutine writes them. A message's method, header and body are appended
+// one goroutine at a time writes them: writeLoop, or in its place one who calls
+// flush. A message's method, header and body are appended
 // under one hold of mu, so that frames of one channel never mix.
 type writer struct {
 	conn     net.Conn
+	direct   *directWriter // nil: only writeLoop writes
 	frameMax int
 
 	mu      sync.Mutex
 	wake    sync.Cond
 	room    sync.Cond // out shrank, or the connection is to end; the reader waits on it
 	out     outbound  // being filled
+	head    outbound  // goes out before out: what a direct write left
 	spare   outbound  // the one before, empty
 	waits   bool      // writeLoop waits on wake
+	writing bool      // a direct write is under way
+	corked  bool      // the reader is in a burst, and calls uncork at its end
 	closing bool      // write what is there, then end
 	failed  bool      // nothing can be written any more
 
@@ -167,18 +179,19 @@ type writer struct {
 }
 
 func newWriter(c net.Conn) *writer {
-	w := &writer{conn: c, refused: map[*vhosts.Queue]struct{}{}, done: make(chan struct{})}
+	w := &writer{conn: c, direct: newDirectWriter(c), refused: map[*vhosts.Queue]struct{}{}, done: make(chan struct{})}
 	w.wake.L = &w.mu
 	w.room.L = &w.mu
 	return w
 }
 
-// signalLocked starts writing what was appended. Called under mu.
+// signalLocked has writeLoop write what was appended, unless somebody else is to
+// do it or writes just now, and will see to the rest. Called under mu.
 func (w *writer) signalLocked() {
 	if w.out.size >= outboundHigh {
 		w.full.Store(true)
 	}
-	if w.waits {
+	if w.waits && !w.writing && (!w.corked || w.out.size > directMost || w.head.size > 0 || w.closing) {
 		w.waits = false
 		w.wake.Signal()
 	}
@@ -238,14 +251,14 @@ func (w *writer) sendContent(channel uint16, m wire.Method, header, body []byte,
 	w.signalLocked()
 }
 
-// sendAck appends basic.ack.
-func (w *writer) sendAck(channel uint16, tag uint64, multiple bool) {
+// appendAck appends basic.ack. It goes out when the caller flushes, or with what
+// he sends next.
+func (w *writer) appendAck(channel uint16, tag uint64, multiple bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	before := len(w.out.buf)
 	w.out.buf = wire.AppendAck(w.out.buf, channel, tag, multiple)
 	w.out.size += len(w.out.buf) - before
-	w.signalLocked()
 }
 
 // refuse says whether a sink of queue q has to wait because the buffer is full;
@@ -296,19 +309,36 @@ func (w *writer) dispatch(queues []*vhosts.Queue) {
 func (w *writer) take() (outbound, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for w.out.size == 0 && len(w.waiting) == 0 && !w.closing && !w.failed {
-		w.spare.giveBack()
-		w.out.giveBack()
+	for w.writing || w.emptyLocked() && !w.closing && !w.failed {
+		if !w.writing {
+			w.restLocked()
+		}
 		w.waits = true
 		w.wake.Wait()
 	}
-	if w.failed || w.out.size == 0 && len(w.waiting) == 0 {
+	if w.failed || w.emptyLocked() {
 		return outbound{}, false
+	}
+	if w.head.size > 0 {
+		full := w.head
+		w.head = outbound{}
+		return full, true
 	}
 	full := w.out
 	w.out, w.spare = w.spare, outbound{}
 	w.room.Broadcast()
 	return full, true
+}
+
+// emptyLocked says that there is nothing to write or to dispatch.
+func (w *writer) emptyLocked() bool {
+	return w.out.size == 0 && w.head.size == 0 && len(w.waiting) == 0
+}
+
+// restLocked gives back what is lent while there is much to write.
+func (w *writer) restLocked() {
+	w.spare.giveBack()
+	w.out.giveBack()
 }
 
 // wrote takes the written buffer back and returns the queues to dispatch.
@@ -338,8 +368,7 @@ func (w *writer) wrote(empty outbound, err error) []*vhosts.Queue {
 // finish lets writeLoop end once everything is written.
 func (w *writer) finish() {
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.closing = true
-	w.waits = false
-	w.mu.Unlock()
-	w.wake.Signal()
+	w.signalLocked()
 }

@@ -82,11 +82,13 @@ type Storage struct {
 	CacheSize       Size          `config:"cache_size"`
 	SettleDelay     time.Duration `config:"settle_delay"`
 	MaxPendingBytes Size          `config:"max_pending_bytes"`
+	FreeReserve     Size          `config:"free_reserve"` // 0 for none
 }
 
-// Queue holds the bounds that apply to each queue by itself.
+// Queue bounds what queues keep in memory.
 type Queue struct {
-	ResidentBytes Size `config:"resident_bytes"`
+	ResidentBytes  Size `config:"resident_bytes"`
+	ResidentBudget Size `config:"resident_budget"` // of all queues together
 }
 
 // Memory steers the Go runtime. Zero leaves a knob as GOGC or GOMEMLIMIT set it.

@@ -36,8 +36,8 @@ func TestDefault(t *testing.T) {
 		MaxTxBytes:       64 * MiB,
 		ShutdownTimeout:  10 * time.Second,
 		ServerProperties: ServerProperties{Product: "LagoMQ", Version: "4.3.5"},
-		Storage:          Storage{MemtableSize: 64 * MiB, CacheSize: 8 * MiB, SettleDelay: 100 * time.Millisecond, MaxPendingBytes: 64 * MiB},
-		Queue:            Queue{ResidentBytes: 16 * MiB},
+		Storage:          Storage{MemtableSize: 64 * MiB, CacheSize: 8 * MiB, SettleDelay: 100 * time.Millisecond, MaxPendingBytes: 64 * MiB, FreeReserve: 256 * MiB},
+		Queue:            Queue{ResidentBytes: 16 * MiB, ResidentBudget: 128 * MiB},
 	}
 	if got := Default(); !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -125,6 +125,7 @@ func TestValidate(t *testing.T) {
 		{"storage.settle_delay", func(c *Config) { c.Storage.SettleDelay = 0 }},
 		{"storage.settle_delay", func(c *Config) { c.Storage.SettleDelay = time.Hour }},
 		{"storage.max_pending_bytes", func(c *Config) { c.Storage.MaxPendingBytes = MiB }},
+		{"queue.resident_budget", func(c *Config) { c.Queue.ResidentBudget = 0 }},
 		{"queue.resident_bytes", func(c *Config) { c.Queue.ResidentBytes = 0 }},
 		{"memory.gc_percent", func(c *Config) { c.Memory.GCPercent = -1 }},
 		{"memory.limit", func(c *Config) { c.Memory.Limit = MiB }},

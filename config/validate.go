@@ -79,6 +79,7 @@ func (c Config) Validate() error {
 	between(&v, "storage.settle_delay", c.Storage.SettleDelay, time.Millisecond, maxSettleDelay)
 	v.holdsMessage("storage.max_pending_bytes", c.Storage.MaxPendingBytes, c.MaxMessageSize)
 	v.atLeast("queue.resident_bytes", c.Queue.ResidentBytes, minResidentBytes)
+	v.atLeast("queue.resident_budget", c.Queue.ResidentBudget, minResidentBytes)
 	between(&v, "memory.gc_percent", c.Memory.GCPercent, 0, maxGCPercent)
 	if c.Memory.Limit != 0 {
 		v.atLeast("memory.limit", c.Memory.Limit, minMemoryLimit)

@@ -60,6 +60,7 @@ func (s *Server) routes() http.Handler {
 		get("/vhosts/{vhost}/connections", s.hostConnections)
 		get("/vhosts/{vhost}/channels", s.hostChannels)
 		get("/nodes", s.nodes)
+		r.Post("/api/lagomq/backup", s.unhurried(s.backup))
 	})
 	// Browsers send a user's credentials with what other sites make them request.
 	return http.NewCrossOriginProtection().Handler(r)

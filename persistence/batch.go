@@ -3,19 +3,10 @@
 
 package persistence
 
-import (
-	"fmt"
+import "fmt"
 
-	"github.com/cockroachdb/pebble/v2"
-)
-
-// rangeDeleteFrom is the number of stored shares from which a purged queue is
-// deleted by ranges: below it, deletions one by one meet what they delete in
-// the memtable, and leave no ranges for iterators to step over.
-const rangeDeleteFrom = 64
-
-// build fills the batch with the effect of the records, and fresh with the
-// shares it writes. It returns the number of bodies written.
+// build fills the flight's batch with the effect of the records, and fresh with
+// the shares it writes.
 //
 // It goes over the records twice. The first pass learns what becomes of each
 // share within these records, so that the second, which writes in the order of
@@ -23,68 +14,40 @@ const rangeDeleteFrom = 64
 // ends with the records of this batch: see the rule of prefixes in the package
 // documentation. A Settle or Drop may come before the PutRun of its share, in
 // this batch or an earlier one; it is remembered in the share until then.
-func (s *Store) build(records []Record) (runs int, err error) {
-	s.fresh = s.fresh[:0]
+func (s *Store) build(f *flight, records []Record) error {
 	foresee(records)
-	w := batchWriter{Store: s}
+	w := batchWriter{Store: s, flight: f}
 	for i := range records {
-		r := &records[i]
-		switch r.kind {
-		case kindPutRun:
-			err = w.putRun(r.run)
-		case kindSettle:
-			err = w.mark(r.share)
-		case kindDrop:
-			err = w.drop(r.share, false)
-		case kindDelivered:
-			err = w.delivered(r.rare.queue, r.rare.upTo)
-		case kindPurgeQueue:
-			err = w.purgeQueue(r.rare.queue, r.rare.shares)
-		case kindSetConfig:
-			err = w.setConfig(r.rare.key, r.rare.value)
-		case kindDeleteConfig:
-			err = w.batch.Delete(appendConfigKey(nil, r.rare.key), nil)
-		}
-		if err != nil {
-			return 0, fmt.Errorf("build batch: %w", err)
+		if err := w.record(&records[i]); err != nil {
+			return fmt.Errorf("build batch: %w", err)
 		}
 	}
-	return int(w.parts), w.raiseBoot()
+	f.info.Runs = int(w.parts)
+	return w.raiseBoot()
 }
 
-const (
-	minBatchRoom  = 64 << 10 // room of the smallest batch
-	keptBatchRoom = 4 << 20  // room that is kept however little is needed
-	smallInARow   = 256      // so many small batches, and a large one is let go
-)
-
-// newBatch replaces the batch by one with room for so many bytes.
-func (s *Store) newBatch(room int64) {
-	if s.batch != nil {
-		_ = s.batch.Close() // it only gives its memory back
+func (w *batchWriter) record(r *Record) error {
+	switch r.kind {
+	case kindPutRun:
+		return w.putRun(r.run)
+	case kindSettle:
+		return w.mark(r.share)
+	case kindDrop:
+		return w.drop(r.share)
+	case kindDelivered:
+		return w.delivered(r.rare.queue, r.rare.upTo)
+	case kindForget:
+		return w.forget(r.rare.queue, r.rare.from, r.rare.upTo)
+	case kindDropQueue:
+		return w.dropQueue(r.rare.queue)
+	case kindReclaim:
+		return w.reclaim(r.rare.reclaimed)
+	case kindSetConfig:
+		return w.setConfig(r.rare.key, r.rare.value)
+	case kindDeleteConfig:
+		return w.batch.Delete(appendConfigKey(nil, r.rare.key), nil)
 	}
-	s.batch = s.db.NewBatch(pebble.WithInitialSizeBytes(int(room)), pebble.WithMaxRetainedSizeBytes(int(room)))
-	s.batchRoom = room
-}
-
-// clearBatch empties the batch and sees to it that it has room for so many
-// bytes, without copying as it grows, nor keeping far more than is needed for
-// long.
-func (s *Store) clearBatch(bytes int64) {
-	room := s.batchRoom
-	for room < bytes+minBatchRoom/2 {
-		room *= 2
-	}
-	if room <= keptBatchRoom || bytes >= room/8 {
-		s.smallBatches = 0
-	} else if s.smallBatches++; s.smallBatches >= smallInARow {
-		room = keptBatchRoom
-	}
-	if room == s.batchRoom {
-		s.batch.Reset()
-		return
-	}
-	s.newBatch(room)
+	return nil
 }
 
 // foresee applies settlements and drops to the shares in memory.
@@ -97,10 +60,6 @@ func foresee(records []Record) {
 			r.share.unmarked = true
 		case kindDrop:
 			r.share.dropped.Store(true)
-		case kindPurgeQueue:
-			for _, sh := range r.rare.shares {
-				sh.dropped.Store(true)
-			}
 		}
 	}
 }
@@ -108,7 +67,8 @@ func foresee(records []Record) {
 // batchWriter writes one batch.
 type batchWriter struct {
 	*Store
-	index uint64 // this commit's index in the log, once a body needs it
+	*flight
+	name  uint64 // index of the names of this batch's bodies, once one needs it
 	parts uint32 // bodies written
 }
 
@@ -139,18 +99,21 @@ func (w *batchWriter) putRun(r *Run) error {
 			return err
 		}
 	}
+	if r.refs > 0 && r.shared {
+		w.bodies.add(r)
+	}
 	return nil
 }
 
 // putBody names the run and writes its body.
 func (w *batchWriter) putBody(r *Run, body Body) error {
-	if w.index == 0 {
-		w.index = w.NewID()
+	if w.name == 0 {
+		w.name = w.NewID()
 	}
-	r.name.index, r.name.part = w.index, w.parts
+	r.name.index, r.name.part = w.name, w.parts
 	w.parts++
 	op := w.batch.SetDeferred(bodyKeyLen, sealLen+r.size)
-	putBodyKey(op.Key, r.name)
+	putBodyKey(op.Key, r.bodySpace(), r.name)
 	encoded := body.AppendTo(op.Value[: sealLen : sealLen+r.size])
 	if len(encoded) != sealLen+r.size || &encoded[0] != &op.Value[0] {
 		return fmt.Errorf("body of %d bytes was encoded as %d", r.size, len(encoded)-sealLen)
@@ -160,19 +123,21 @@ func (w *batchWriter) putBody(r *Run, body Body) error {
 }
 
 func (w *batchWriter) putEntry(sh *Share) error {
-	op := w.batch.SetDeferred(entryKeyLen, sealLen+entryPayloadLen)
-	putEntryKey(op.Key, spaceDirectory, sh.queue, sh.first)
-	entry{name: sh.run.name, count: sh.count, bytes: sh.bytes}.put(op.Value[sealLen:])
-	seal(op.Key, op.Value)
 	sh.written = true
 	w.fresh = append(w.fresh, sh)
+	w.stored.messages.Add(int64(sh.count))
+	w.stored.bytes.Add(int64(sh.bytes))
+	op := w.batch.SetDeferred(entryKeyLen, sealLen+entryPayloadLen)
+	putEntryKey(op.Key, sh.run.entrySpace(), sh.queue, sh.first)
+	entry{name: sh.run.name, count: sh.count, bytes: sh.bytes, shared: sh.run.shared}.put(op.Value[sealLen:])
+	seal(op.Key, op.Value)
 	return op.Finish()
 }
 
 // mark writes the share's latest bitmap, if it has an entry and the bitmap on
 // disk is not the latest.
 func (w *batchWriter) mark(sh *Share) error {
-	if !sh.unmarked || !sh.written || sh.dropped.Load() {
+	if !sh.unmarked || !sh.written || sh.run.volatile || sh.dropped.Load() {
 		return nil
 	}
 	op := w.batch.SetDeferred(entryKeyLen, sealLen+settledPayloadLen)
@@ -184,68 +149,50 @@ func (w *batchWriter) mark(sh *Share) error {
 }
 
 // drop takes back what was written for a share in earlier batches, and the
-// body with the last share. Entries and bodies are set once and deleted once,
-// so that a SingleDelete and what it deletes vanish where they meet. With
-// ranged set, the caller deletes the share's keys by a range.
-func (w *batchWriter) drop(sh *Share, ranged bool) error {
+// body with the last share. Entries and bodies are set once and deleted once, but
+// by Delete all the same: a compaction that meets a damaged block behind a
+// SingleDelete ends the process. What a Delete leaves behind is some thirty bytes.
+func (w *batchWriter) drop(sh *Share) error {
 	if !sh.written {
 		return nil
 	}
 	sh.written = false
-	if !ranged {
-		op := w.batch.SingleDeleteDeferred(entryKeyLen)
-		putEntryKey(op.Key, spaceDirectory, sh.queue, sh.first)
+	w.stored.messages.Add(-int64(sh.count))
+	w.stored.bytes.Add(-int64(sh.bytes))
+	op := w.batch.DeleteDeferred(entryKeyLen)
+	putEntryKey(op.Key, sh.run.entrySpace(), sh.queue, sh.first)
+	if err := op.Finish(); err != nil {
+		return err
+	}
+	if sh.marked {
+		op := w.batch.DeleteDeferred(entryKeyLen)
+		putEntryKey(op.Key, spaceSettled, sh.queue, sh.first)
 		if err := op.Finish(); err != nil {
 			return err
 		}
-		if sh.marked { // set any number of times
-			op := w.batch.DeleteDeferred(entryKeyLen)
-			putEntryKey(op.Key, spaceSettled, sh.queue, sh.first)
-			if err := op.Finish(); err != nil {
-				return err
-			}
-		}
 	}
-	if sh.run.refs--; sh.run.refs > 0 {
+	return w.dropBody(sh.run, sh.bytes)
+}
+
+// dropBody takes a share of bytes off the run's body, and deletes it with the
+// last.
+func (w *batchWriter) dropBody(r *Run, bytes uint64) error {
+	if r.refs--; r.refs > 0 {
 		return nil
 	}
-	op := w.batch.SingleDeleteDeferred(bodyKeyLen)
-	putBodyKey(op.Key, sh.run.name)
+	if r.shared {
+		w.bodies.remove(r.name)
+	}
+	w.freed += int64(bytes)
+	op := w.batch.DeleteDeferred(bodyKeyLen)
+	putBodyKey(op.Key, r.bodySpace(), r.name)
 	return op.Finish()
 }
 
-func (w *batchWriter) purgeQueue(queue uint64, shares []*Share) error {
-	stored := 0
-	for _, sh := range shares {
-		if sh.written {
-			stored++
-		}
-	}
-	ranged := stored >= rangeDeleteFrom
-	for _, sh := range shares {
-		if err := w.drop(sh, ranged); err != nil {
-			return err
-		}
-	}
-	if ranged {
-		if err := deleteQueueRanges(w.batch, queue); err != nil {
-			return err
-		}
-	}
+func (w *batchWriter) dropQueue(queue uint64) error {
 	op := w.batch.DeleteDeferred(deliveredKeyLen)
 	putDeliveredKey(op.Key, queue)
 	return op.Finish()
-}
-
-// deleteQueueRanges deletes all the queue's entries and settled marks.
-func deleteQueueRanges(b *pebble.Batch, queue uint64) error {
-	for _, space := range [...]byte{spaceDirectory, spaceSettled} {
-		lower, upper := queueBounds(space, queue)
-		if err := b.DeleteRange(lower, upper, nil); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (w *batchWriter) delivered(queue, upTo uint64) error {

@@ -100,7 +100,7 @@ func BenchmarkLatency(b *testing.B) {
 			}
 			s := benchStore(b, fs)
 			q := s.NewID()
-			done := newResult()
+			done := newReply()
 			b.ReportAllocs()
 			for i := range b.N {
 				r := NewRun(text("0123456789abcdef"))

@@ -4,137 +4,327 @@
 package persistence
 
 import (
+	"encoding/binary"
 	"fmt"
+	"math/bits"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// commitLoop is the committer goroutine. It ends when the store is closed or
-// has failed.
-func (s *Store) commitLoop() {
-	defer close(s.stopped)
-	var list pending
-	for s.take(&list) {
-		rest, start := list.proposals, 0
-		for len(rest) > 0 {
-			var c chunk
-			c, rest = cut(rest, list.records, start, s.chunkBytes)
-			start += len(c.records)
-			if !s.commit(c) {
-				return
+// flight is one batch on its way. The committer builds it and hands it to the
+// database; the reporter waits until it is durable and tells its waiters. While
+// the disk works for one, the committer prepares the next.
+type flight struct {
+	chunk
+	gen   *generation
+	list  *pending // the list the chunk is of
+	last  bool     // nothing of the list comes after it
+	index uint64   // its number among the commits, if it has a batch
+
+	batch   *pebble.Batch // nil if nothing is to be written, or once it is durable
+	room    int64         // what the batch was made for, in bytes
+	body    []byte        // the batch without its header, in case it must be written again
+	count   uint32        // operations in it
+	synced  bool
+	applied bool // the database has it, changed under mu
+
+	fresh     []*Share         // shares it writes
+	condemned []condemnedRange // ranges it condemns
+	freed     int64            // bytes of bodies it deletes
+	info      CommitInfo
+	begin     time.Time
+}
+
+const (
+	// maxFlights is how many batches may be on their way: one for the disk to
+	// work on and one that is ready when it is done. More would only be smaller.
+	maxFlights = 2
+	// pipelineFrom is how many bytes make it worth to prepare a batch while the
+	// disk works on another: below it, more of them share the next sync.
+	pipelineFrom = 64 << 10
+	// maxUnsynced is how many bytes may be committed without a sync: they are kept
+	// in memory until then, see [Store.reopen].
+	maxUnsynced = 8 << 20
+)
+
+// commitLoop is the committer goroutine of one generation. It ends when the
+// store is closed or has failed.
+func (s *Store) commitLoop(g *generation) {
+	for {
+		f, closed := s.nextFlight(g)
+		if f == nil {
+			if closed {
+				s.finish(g)
 			}
+			return
 		}
-		list.reset()
+		if err := s.prepare(f); err != nil {
+			s.giveUp(f, err)
+			continue
+		}
+		if s.takeOff(f) {
+			s.land(f, s.apply(f))
+		}
 	}
 }
 
-// take waits until there is something to commit and exchanges it for the empty
-// list. It returns false when the committer is to end, after it has finished an
-// orderly stop if that is why.
-func (s *Store) take(list *pending) bool {
+// nextFlight waits until there is something to commit. It returns nil when the
+// committer is to end, and whether that is because the store is closed.
+func (s *Store) nextFlight(g *generation) (f *flight, closed bool) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	for {
-		if s.failure != nil {
-			s.mu.Unlock()
-			return false
-		}
-		if s.due && len(s.pending.proposals) > 0 {
-			break
-		}
-		if s.closing {
+		switch {
+		case s.gen != g: // the database took so long that another has taken over
+			return nil, false
+		case s.failure != nil || s.refusal != nil:
+			s.working = false
+			s.wakeAll()
+			return nil, false
+		case len(s.flights) >= maxFlights:
+		case len(s.flights) > 0 && s.taken == nil && s.pending.bytes < pipelineFrom:
+		case s.taken != nil:
+			return s.cutLocked(g), false
+		case s.due && len(s.pending.proposals) > 0:
+			s.takeLocked()
+			continue
+		case s.closing && len(s.flights) == 0 && !s.reporting:
 			s.refusal = ErrClosed
-			s.mu.Unlock()
-			s.timer.Stop()
-			s.finish()
-			return false
+			s.working = false
+			s.wakeAll()
+			return nil, true
+		case !s.closing:
+			s.due = false
 		}
-		s.due = false
 		s.wake.Wait()
 	}
+}
+
+// takeLocked takes over what is pending.
+func (s *Store) takeLocked() {
+	list := s.spare.list()
 	*list, s.pending = s.pending, *list
-	s.taken = list.proposals
+	s.taken, s.next, s.nextRecord = list, 0, 0
 	s.due = s.closing
 	if s.armed {
 		s.timer.Stop()
 		s.armed = false
 	}
-	s.mu.Unlock()
-	return true
 }
 
-// commit writes a chunk and tells its waiters. It returns false when the store
-// has failed and the committer is to end.
-func (s *Store) commit(c chunk) bool {
-	begin := time.Now()
-	info := CommitInfo{Records: len(c.records)}
-	var err error
-	s.clearBatch(c.bytes)
-	if info.Runs, err = s.build(c.records); err != nil {
-		s.fail(err)
-		return false
+// cutLocked makes a flight of the first part of what was taken.
+func (s *Store) cutLocked(g *generation) *flight {
+	c, rest := cut(s.taken.proposals[s.next:], s.taken.records, s.nextRecord, s.chunkBytes())
+	f := &flight{chunk: c, gen: g, list: s.taken, last: len(rest) == 0, begin: time.Now()}
+	f.batch, f.room = s.spare.batch(g, c.bytes)
+	s.next += len(c.proposals)
+	s.nextRecord += len(c.records)
+	if f.last {
+		s.taken = nil
 	}
-	// A chunk that leaves nothing to write costs nothing, except that a barrier
-	// must not overtake what was committed without a sync.
-	if s.batch.Empty() && c.barrier && s.unsynced {
-		err = s.batch.LogData(nil, nil)
-	}
-	if err == nil && !s.batch.Empty() {
-		info.Bytes, info.Synced = s.batch.Len(), c.urgent
-		err = write(s.batch, c.urgent)
-		s.unsynced = !c.urgent
-	}
-	if err != nil {
-		s.fail(err)
-		return false
-	}
-	info.Elapsed = time.Since(begin)
-	return s.report(c, info)
+	return f
 }
 
-// write commits a batch. It does not return if the disk fails.
-func write(b *pebble.Batch, sync bool) error {
-	how := pebble.NoSync
-	if sync {
-		how = pebble.Sync
+// chunkBytes is about how large a batch may be.
+func (s *Store) chunkBytes() int64 { return s.opts.MemTableSize / 4 }
+
+// prepare fills the flight's batch.
+func (s *Store) prepare(f *flight) error {
+	f.info.Records = len(f.records)
+	if err := s.build(f, f.records); err != nil {
+		return err
 	}
-	if err := b.Commit(how); err != nil {
-		return fmt.Errorf("commit: %w", err)
+	f.synced = f.urgent || s.unsyncedBytes > maxUnsynced
+	switch {
+	case !f.batch.Empty():
+		s.commits++
+		f.index = s.commits
+		if err := setNumber(f.batch, metaKey(metaCommit), f.index); err != nil {
+			return err
+		}
+	case f.barrier && s.unsyncedBytes > 0:
+		// There is nothing to write, but a barrier must not overtake what was
+		// committed without a sync.
+		if err := f.batch.LogData(nil, nil); err != nil {
+			return err
+		}
+		f.index = s.commits
+	default:
+		s.mu.Lock()
+		s.spare.giveBack(f)
+		s.mu.Unlock()
+		return nil
+	}
+	f.info.Bytes, f.info.Synced = f.batch.Len(), f.synced
+	f.count = f.batch.Count()
+	f.body = f.batch.Repr()[batchHeaderLen:]
+	if f.synced {
+		s.unsyncedBytes = 0
+	} else {
+		s.unsyncedBytes += f.info.Bytes
 	}
 	return nil
 }
 
-// report tells the waiters of a chunk that is committed. If the store has
-// failed meanwhile, they have been told so instead. It returns false when the
-// committer is to end.
-func (s *Store) report(c chunk, info CommitInfo) bool {
+// batchHeaderLen is the length of the part of a batch that the database itself
+// writes, a sequence number and a count: see [pebble.Batch.SetRepr].
+const batchHeaderLen = 8 + 4
+
+// setBatchCount writes the number of operations into a batch's header.
+func setBatchCount(repr []byte, count uint32) {
+	binary.LittleEndian.PutUint32(repr[8:], count)
+}
+
+// takeOff adds a flight to those on their way. From then on it is written, if
+// not to this database, then to the next. It returns false if there is nothing
+// to apply, or nothing to apply it to.
+func (s *Store) takeOff(f *flight) bool {
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.flights = append(s.flights, f)
+	s.applying = f.batch != nil && s.failure == nil
+	f.applied = f.batch == nil
+	if f.applied {
+		s.landed.Signal()
+	}
+	return s.applying
+}
+
+// apply hands a flight's batch to the database. It does not return if the disk
+// fails.
+func (s *Store) apply(f *flight) error {
+	if f.synced {
+		return f.gen.db.ApplyNoSyncWait(f.batch, pebble.Sync)
+	}
+	return f.batch.Commit(pebble.NoSync)
+}
+
+// land notes that the database has the flight.
+func (s *Store) land(f *flight, err error) {
+	if err != nil {
+		s.generationFailed(f.gen, fmt.Errorf("commit: %w", err))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gen != f.gen {
+		return // the next generation has it already
+	}
+	s.applying = false
+	f.applied = err == nil
+	s.landed.Signal()
 	if s.failure != nil {
+		s.idle.Broadcast()
+	}
+}
+
+// reportLoop is the reporter goroutine of one generation: it tells waiters what
+// is durable, in the order of commits.
+func (s *Store) reportLoop(g *generation) {
+	for {
+		f, batch := s.nextReport(g)
+		if f == nil {
+			return
+		}
+		if batch != nil && f.synced {
+			if err := batch.SyncWait(); err != nil {
+				s.generationFailed(g, fmt.Errorf("sync: %w", err))
+				return
+			}
+		}
+		if !s.report(g, f) {
+			return
+		}
+	}
+}
+
+// nextReport waits for the next flight that the database has, and returns its
+// batch too, which is only to be looked at under mu; nil when the reporter is to
+// end.
+func (s *Store) nextReport(g *generation) (*flight, *pebble.Batch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.flights) == 0 || !s.flights[0].applied {
+		if s.gen != g || s.failure != nil || s.refusal != nil {
+			return nil, nil
+		}
+		s.landed.Wait()
+	}
+	return s.flights[0], s.flights[0].batch
+}
+
+// report tells the waiters of a flight that is committed. It returns false when
+// the reporter is to end: then others tell them.
+func (s *Store) report(g *generation, f *flight) bool {
+	s.mu.Lock()
+	if s.gen != g || s.failure != nil || s.refusal != nil {
 		s.mu.Unlock()
 		return false
 	}
 	s.reporting = true
-	s.taken = s.taken[len(c.proposals):]
-	s.release(c.bytes)
+	s.flights = append(s.flights[:0], s.flights[1:]...)
+	switch {
+	case f.batch == nil:
+	case f.synced:
+		s.durable.Store(f.index)
+		for _, u := range s.unsynced {
+			s.spare.giveBack(u)
+		}
+		clear(s.unsynced)
+		s.unsynced = s.unsynced[:0]
+		s.spare.giveBack(f)
+	default:
+		s.unsynced = append(s.unsynced, f)
+	}
+	s.release(f.bytes)
+	s.wake.Signal()
 	s.mu.Unlock()
 
-	for i, sh := range s.fresh {
+	s.count(f)
+	for _, sh := range f.fresh {
 		sh.stored.Store(true)
-		s.fresh[i] = nil
 	}
-	answer(c.proposals, nil)
+	for _, c := range f.condemned {
+		s.reclaimer.add(c)
+	}
+	answer(f.proposals, nil)
 	if s.opts.Events.Committed != nil {
-		s.opts.Events.Committed(info)
+		s.opts.Events.Committed(f.info)
 	}
+	f.fresh, f.condemned = nil, nil
 
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.reporting = false
-	failed := s.failure != nil
-	if failed {
-		s.startRefusing()
+	f.chunk = chunk{}
+	if f.last {
+		s.spare.giveBackList(f.list)
 	}
-	s.mu.Unlock()
-	return !failed
+	f.list = nil
+	if s.failure != nil || s.refusal != nil {
+		s.idle.Broadcast()
+	}
+	return true
+}
+
+// count adds a commit to the counters.
+func (s *Store) count(f *flight) {
+	f.info.Elapsed = time.Since(f.begin)
+	c := &s.counters
+	c.records.Add(int64(f.info.Records))
+	if f.info.Bytes == 0 {
+		return
+	}
+	c.commits.Add(1)
+	c.runs.Add(int64(f.info.Runs))
+	c.written.Add(int64(f.info.Bytes))
+	c.batchRecords.observe(int64(f.info.Records))
+	s.space.freed.Add(f.freed)
+	s.wrote(f.info.Bytes)
+	if f.synced {
+		c.synced.Add(1)
+		c.commitLatency.observeLatency(f.info.Elapsed)
+	}
 }
 
 // answer calls the waiters of proposals.
@@ -153,31 +343,64 @@ func answer(proposals []proposal, err error) {
 	}
 }
 
-// startRefusing sees to it that what is taken and pending is answered with the
-// refusal, by one goroutine at a time and never while the committer answers.
-// The caller holds mu.
-func (s *Store) startRefusing() {
-	if !s.refusing && !s.reporting {
-		s.refusing = true
-		go s.refuse()
+// spares are lists and batches to be used again. They are guarded by Store.mu.
+type spares struct {
+	lists   []*pending
+	batches []spareBatch
+}
+
+type spareBatch struct {
+	batch *pebble.Batch
+	room  int64
+}
+
+const (
+	minBatchRoom = 64 << 10
+	// keptBatchRoom is the room of the largest batch that is kept.
+	keptBatchRoom = 4 << 20
+)
+
+func (s *spares) list() *pending {
+	if n := len(s.lists); n > 0 {
+		list := s.lists[n-1]
+		s.lists = s.lists[:n-1]
+		return list
+	}
+	return new(pending)
+}
+
+func (s *spares) giveBackList(list *pending) {
+	list.reset()
+	if len(s.lists) <= maxFlights {
+		s.lists = append(s.lists, list)
 	}
 }
 
-func (s *Store) refuse() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for len(s.taken)+len(s.pending.proposals) > 0 {
-		for _, proposals := range [][]proposal{s.taken, s.pending.proposals} {
-			for i := range proposals {
-				s.release(proposals[i].bytes)
-			}
+// batch returns an empty batch with room for so many bytes, without copying as
+// it grows.
+func (s *spares) batch(g *generation, bytes int64) (b *pebble.Batch, room int64) {
+	bytes += minBatchRoom / 2
+	for i, spare := range s.batches {
+		if spare.room >= bytes {
+			s.batches = append(s.batches[:i], s.batches[i+1:]...)
+			return spare.batch, spare.room
 		}
-		taken, list, err := s.taken, s.pending, s.refusal
-		s.taken, s.pending = nil, pending{}
-		s.mu.Unlock()
-		answer(taken, err)
-		answer(list.proposals, err)
-		s.mu.Lock()
 	}
-	s.refusing = false
+	room = max(minBatchRoom, int64(1)<<bits.Len64(uint64(bytes-1)))
+	return g.db.NewBatch(pebble.WithInitialSizeBytes(int(room)), pebble.WithMaxRetainedSizeBytes(keptBatchRoom)), room
+}
+
+// giveBack takes a flight's batch back that the database has done with.
+func (s *spares) giveBack(f *flight) {
+	b := f.batch
+	f.batch, f.body = nil, nil
+	if b == nil {
+		return
+	}
+	if f.room > keptBatchRoom || len(s.batches) > maxFlights {
+		_ = b.Close() // it only gives its memory back
+		return
+	}
+	b.Reset()
+	s.batches = append(s.batches, spareBatch{b, f.room})
 }

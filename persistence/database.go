@@ -10,7 +10,6 @@ import (
 	"log/slog"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // databaseFormat is Pebble's own format. It is raised knowingly, because an
@@ -23,14 +22,15 @@ const maxMemTables = 4
 // databaseOptions returns the settings of the database. What shapes them: many
 // bodies are deleted before their memtable is full and never reach a table;
 // the rest is written once, read once or never, and deleted once.
-func (s *Store) databaseOptions(fs vfs.FS) *pebble.Options {
+func (s *Store) databaseOptions(g *generation) *pebble.Options {
 	o := &pebble.Options{
-		FS:                          fs,
+		FS:                          g.fs,
 		FormatMajorVersion:          databaseFormat,
-		Logger:                      (*databaseLogger)(s),
+		Logger:                      &databaseLogger{s.opts.Logger, g},
 		MemTableSize:                uint64(s.opts.MemTableSize),
 		MemTableStopWritesThreshold: maxMemTables,
 		CacheSize:                   s.opts.CacheSize,
+		MaxManifestFileSize:         1 << 20, // it is read at each start
 		LBaseMaxBytes:               max(s.opts.MemTableSize, 64<<20),
 		// Tables of level 0 are wide, as a memtable spans all key spaces: begin
 		// to compact early, and stop writes only when reads would suffer.
@@ -38,9 +38,7 @@ func (s *Store) databaseOptions(fs vfs.FS) *pebble.Options {
 		L0StopWritesThreshold:      40,
 		CompactionConcurrencyRange: func() (lower, upper int) { return 1, 2 },
 		EventListener: &pebble.EventListener{
-			BackgroundError: func(err error) {
-				s.opts.Logger.Error("database background error", slog.Any("error", err))
-			},
+			BackgroundError: s.backgroundError,
 			// Reads report damage to their callers; the default would be fatal.
 			DataCorruption: func(info pebble.DataCorruptionInfo) {
 				s.opts.Logger.Error("database file damaged", slog.String("path", info.Path), slog.Any("error", info.Details))
@@ -57,46 +55,39 @@ func (s *Store) databaseOptions(fs vfs.FS) *pebble.Options {
 	return o
 }
 
-// databaseLogger is the store as Pebble's logger.
-type databaseLogger Store
+// backgroundError reports that a flush or compaction failed. Traffic goes on,
+// and Pebble tries again at once, so not every time is worth a line.
+func (s *Store) backgroundError(err error) {
+	if n := s.counters.backgroundErrors.Add(1); n&(n-1) == 0 {
+		s.opts.Logger.Error("database cannot be flushed or compacted, and tries again", slog.Any("error", err), slog.Int64("times", n))
+	}
+}
+
+// databaseLogger is the logger of one generation of the database.
+type databaseLogger struct {
+	log *slog.Logger
+	gen *generation
+}
 
 // Infof implements [pebble.Logger].
 func (l *databaseLogger) Infof(format string, args ...any) {
-	if l.opts.Logger.Enabled(context.Background(), slog.LevelDebug) {
-		l.opts.Logger.Debug("database", slog.String("message", fmt.Sprintf(format, args...)))
+	if l.log.Enabled(context.Background(), slog.LevelDebug) {
+		l.log.Debug("database", slog.String("message", fmt.Sprintf(format, args...)))
 	}
 }
 
 // Errorf implements [pebble.Logger].
 func (l *databaseLogger) Errorf(format string, args ...any) {
-	l.opts.Logger.Error("database", slog.String("message", fmt.Sprintf(format, args...)))
+	l.log.Error("database", slog.String("message", fmt.Sprintf(format, args...)))
 }
 
 // Fatalf implements [pebble.Logger]. Pebble calls it when it cannot go on, and
-// relies on it not to return; by default the process exits. Here the store goes
-// out of service and the calling goroutine stays here for good, with whatever
-// locks of Pebble's it holds. That may be the committer: see [Store.fail]. What
-// the disk fails to do is noticed before: see guardFS.
+// relies on it not to return; by default the process exits. Here the generation
+// has failed and the calling goroutine stays here for good, with whatever locks
+// of Pebble's it holds. What the disk fails to do is noticed before: see guardFS.
 func (l *databaseLogger) Fatalf(format string, args ...any) {
-	(*Store)(l).fail(fmt.Errorf(format, args...))
+	l.gen.fs.fail(fmt.Errorf(format, args...))
 	select {}
-}
-
-// openDatabase opens the database, raises the boot counter and takes the mark
-// of an orderly stop away, so that it is there only if this start ends orderly.
-func (s *Store) openDatabase() error {
-	path := s.opts.FS.PathJoin(s.opts.Dir, databaseDir)
-	fs := &guardFS{FS: s.opts.FS, fail: s.fail}
-	db, err := pebble.Open(path, s.databaseOptions(fs))
-	if err != nil {
-		return fmt.Errorf("open database %s: %w", path, err)
-	}
-	fs.armed.Store(true)
-	if err := s.boot(db); err != nil {
-		return errors.Join(fmt.Errorf("start database %s: %w", path, err), db.Close())
-	}
-	s.db = db
-	return nil
 }
 
 // Ids are made of the boot counter and a counter that starts anew with it.
@@ -105,19 +96,11 @@ const (
 	maxBoots = 1<<(64-idBits) - 1
 )
 
-func (s *Store) boot(db *pebble.DB) error {
-	boots, found, err := getNumber(db, metaKey(metaBoot), 0)
-	if err != nil {
-		return fmt.Errorf("read boot counter: %w", err)
-	}
+// boot raises the boot counter and deletes what belonged to the boot before.
+func (s *Store) boot(db *pebble.DB, boots uint64) error {
 	if boots >= maxBoots {
 		return fmt.Errorf("boot counter %d is exhausted", boots)
 	}
-	_, clean, err := getNumber(db, metaKey(metaClean), 0)
-	if err != nil {
-		return fmt.Errorf("read mark of the last stop: %w", err)
-	}
-	s.orderly = clean || !found
 	s.boots = boots + 1
 	s.ids.Store(s.boots << idBits)
 
@@ -125,14 +108,14 @@ func (s *Store) boot(db *pebble.DB) error {
 	if err := setNumber(b, metaKey(metaBoot), s.boots); err != nil {
 		return err
 	}
-	if err := b.Delete(metaKey(metaClean), nil); err != nil {
+	// The boot before had its own.
+	if err := errors.Join(deleteSpace(b, spaceVolatileDirectory), deleteSpace(b, spaceVolatileBody)); err != nil {
 		return err
 	}
-	if !clean {
+	if !s.orderly {
 		// What an earlier orderly stop recorded is not true any more, and must not
 		// be believed after the next one.
-		lower, upper := spaceBounds(spaceDelivered)
-		if err := b.DeleteRange(lower, upper, nil); err != nil {
+		if err := deleteSpace(b, spaceDelivered); err != nil {
 			return err
 		}
 	}
@@ -140,6 +123,11 @@ func (s *Store) boot(db *pebble.DB) error {
 		return err
 	}
 	return b.Close()
+}
+
+func deleteSpace(b *pebble.Batch, space byte) error {
+	lower, upper := spaceBounds(space)
+	return b.DeleteRange(lower, upper, nil)
 }
 
 func setNumber(b *pebble.Batch, key []byte, n uint64) error {

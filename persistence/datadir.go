@@ -24,7 +24,7 @@ const (
 )
 
 const (
-	formatVersion = 1
+	formatVersion = 2 // 1 was never released
 	formatLine    = "lagomq store %d\n"
 )
 
@@ -37,33 +37,98 @@ var (
 	ErrForeign = errors.New("not a store this version of lagomq can use")
 )
 
-// openDataDir creates the data directory if need be, makes sure that it is a
-// store of this format, and locks it. A directory that is refused is left as
-// it was found.
-func openDataDir(fs vfs.FS, dir string) (lock io.Closer, err error) {
+// restoreHint ends the errors about a data directory that is not whole.
+const restoreHint = "restore it from a backup, or let lagomq ctl repair save what is left"
+
+// dataDir is a data directory that is locked.
+type dataDir struct {
+	lock  io.Closer
+	state state // how the last stop went
+}
+
+// openDataDir creates the data directory if need be, makes sure that it is empty
+// or a store of this format, and locks it. A directory that is refused is left
+// as it was found.
+func openDataDir(fs vfs.FS, dir string) (d dataDir, err error) {
 	if err := mkdirSynced(fs, dir); err != nil {
-		return nil, fmt.Errorf("create data directory %s: %w", dir, err)
+		return d, fmt.Errorf("create data directory %s: %w", dir, plain(err))
 	}
 	if _, err := checkFormat(fs, dir); err != nil {
-		return nil, err
+		return d, err
 	}
-	lock, err = fs.Lock(fs.PathJoin(dir, lockFile))
+	d.lock, err = fs.Lock(fs.PathJoin(dir, lockFile))
 	if err != nil {
 		if isHeld(err) {
-			return nil, fmt.Errorf("data directory %s is %w", dir, ErrInUse)
+			return d, fmt.Errorf("data directory %s is %w", dir, ErrInUse)
 		}
-		return nil, fmt.Errorf("lock data directory %s: %w", dir, err)
+		return d, fmt.Errorf("lock data directory %s: %w; the broker must be able to write there", dir, plain(err))
 	}
 	// Look again: it may have been created between the look and the lock.
-	fresh, err := checkFormat(fs, dir)
-	if err == nil && fresh {
-		err = writeFormat(fs, dir)
+	empty, err := checkFormat(fs, dir)
+	if err == nil && empty {
+		err = create(fs, dir)
+	}
+	if err == nil {
+		d.state, err = checkState(fs, dir)
 	}
 	if err != nil {
-		return nil, errors.Join(err, lock.Close())
+		return d, errors.Join(err, d.lock.Close())
 	}
-	return lock, nil
+	return d, nil
 }
+
+// create makes an empty directory a store. The format comes last: a directory
+// without it is still to be created.
+func create(fs vfs.FS, dir string) error {
+	if err := writeState(fs, dir, state{kind: stateNew}); err != nil {
+		return err
+	}
+	return writeFormat(fs, dir)
+}
+
+// checkState reads how the last stop of a store went, and makes sure that it
+// has its database.
+func checkState(fs vfs.FS, dir string) (state, error) {
+	st, err := readState(fs, dir)
+	if err != nil {
+		return st, fmt.Errorf("data directory %s is %w: its %s file cannot be read: %w; %s", dir, ErrIncomplete, stateFile, err, restoreHint)
+	}
+	if st.kind == stateNew {
+		return st, nil
+	}
+	if _, err := fs.Stat(fs.PathJoin(dir, databaseDir)); err != nil {
+		return st, fmt.Errorf("data directory %s is %w: it has no readable %s directory: %w; %s", dir, ErrIncomplete, databaseDir, plain(err), restoreHint)
+	}
+	return st, nil
+}
+
+// plain leaves the path out of an error that is told with it anyway.
+func plain(err error) error {
+	if pathErr := (*iofs.PathError)(nil); errors.As(err, &pathErr) {
+		return pathErr.Err
+	}
+	return err
+}
+
+// writeFormat marks a directory as a store of this format.
+func writeFormat(fs vfs.FS, dir string) error {
+	if err := replaceFile(fs, dir, formatFile, formatTempFile, fmt.Sprintf(formatLine, formatVersion)); err != nil {
+		return fmt.Errorf("write format of data directory %s: %w", dir, plain(err))
+	}
+	return nil
+}
+
+// refused explains why the database of a data directory cannot be opened.
+func refused(dir string, err error) error {
+	return fmt.Errorf("data directory %s cannot be opened: %w; %s", dir, oneLine{err}, restoreHint)
+}
+
+// oneLine is an error of Pebble's, which may have a line for each missing file.
+type oneLine struct{ error }
+
+func (e oneLine) Error() string { return strings.ReplaceAll(e.error.Error(), "\n", "; ") }
+
+func (e oneLine) Unwrap() error { return e.error }
 
 // isHeld reports whether a lock could not be had because another holds it. The
 // system then says so by a bare error number, while trouble with the file comes
@@ -103,27 +168,28 @@ func syncDir(fs vfs.FS, dir string) error {
 
 // checkFormat reports whether dir is yet to be made a store, or an error if it
 // must not be touched.
-func checkFormat(fs vfs.FS, dir string) (fresh bool, err error) {
+func checkFormat(fs vfs.FS, dir string) (empty bool, err error) {
 	names, err := fs.List(dir)
 	if err != nil {
-		return false, fmt.Errorf("list data directory %s: %w", dir, err)
+		return false, fmt.Errorf("list data directory %s: %w; it must be a directory that the broker may read", dir, plain(err))
 	}
 	if !slices.Contains(names, formatFile) {
 		if i := slices.IndexFunc(names, isForeign); i >= 0 {
-			return false, fmt.Errorf("data directory %s is %w: it holds %q but no %s file", dir, ErrForeign, names[i], formatFile)
+			return false, fmt.Errorf("data directory %s is %w: it holds %q but no %s file; choose an empty directory", dir, ErrForeign, names[i], formatFile)
 		}
 		return true, nil
 	}
-	line, err := readFormat(fs, fs.PathJoin(dir, formatFile))
+	line, err := readStart(fs, fs.PathJoin(dir, formatFile))
 	if err != nil {
-		return false, fmt.Errorf("read format of data directory %s: %w", dir, err)
+		return false, fmt.Errorf("read format of data directory %s: %w", dir, plain(err))
 	}
 	var version int
-	if _, err := fmt.Sscanf(line, formatLine, &version); err != nil || version < 1 {
+	if _, err := fmt.Sscanf(line, formatLine, &version); err != nil || line != fmt.Sprintf(formatLine, version) {
 		return false, fmt.Errorf("data directory %s is %w: its %s file says %q", dir, ErrForeign, formatFile, line)
 	}
-	if version > formatVersion {
-		return false, fmt.Errorf("data directory %s is %w: it has format %d, and this version knows formats up to %d", dir, ErrForeign, version, formatVersion)
+	if version != formatVersion {
+		return false, fmt.Errorf("data directory %s is %w: it has format %d, and this version knows only %d; start the version that made it",
+			dir, ErrForeign, version, formatVersion)
 	}
 	return false, nil
 }
@@ -132,41 +198,19 @@ func checkFormat(fs vfs.FS, dir string) (fresh bool, err error) {
 // store whose creation was cut short, nor come with an empty file system.
 func isForeign(name string) bool {
 	switch name {
-	case lockFile, formatTempFile, "lost+found":
+	case lockFile, formatTempFile, stateFile, stateTempFile, probeFile, "lost+found":
 		return false
 	}
 	return !strings.HasPrefix(name, ".")
 }
 
-func readFormat(fs vfs.FS, path string) (string, error) {
+// readStart reads a small file, or the first bytes of one that should be small.
+func readStart(fs vfs.FS, path string) (string, error) {
 	f, err := fs.Open(path)
 	if err != nil {
 		return "", err
 	}
-	const most = 64
-	line, err := io.ReadAll(io.LimitReader(f, most))
-	return string(line), errors.Join(err, f.Close())
-}
-
-// writeFormat makes an empty directory a store.
-func writeFormat(fs vfs.FS, dir string) error {
-	temp := fs.PathJoin(dir, formatTempFile)
-	f, err := fs.Create(temp, vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return fmt.Errorf("write format of data directory %s: %w", dir, err)
-	}
-	_, err = fmt.Fprintf(f, formatLine, formatVersion)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = fs.Rename(temp, fs.PathJoin(dir, formatFile))
-	}
-	if err == nil {
-		err = syncDir(fs, dir)
-	}
-	if err != nil {
-		return fmt.Errorf("write format of data directory %s: %w", dir, err)
-	}
-	return nil
+	const most = 256
+	text, err := io.ReadAll(io.LimitReader(f, most))
+	return string(text), errors.Join(err, f.Close())
 }

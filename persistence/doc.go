@@ -10,9 +10,10 @@
 //
 // Callers state what was decided as a small closed set of [Record] values and
 // hand them to [Store.Propose]. One committer goroutine takes all that has
-// gathered, writes it as one batch, waits for the disk once for everybody, and
-// tells each [Waiter]. New proposals gather while the disk works, so an fsync
-// costs latency but hardly any throughput.
+// gathered and writes it as one batch, and while the disk works for that one it
+// prepares the next. A reporter waits for the disk, once for everybody in a
+// batch, and tells each [Waiter]. So a sync costs latency but hardly any
+// throughput.
 //
 // Three rules make that safe, and everything in this package keeps them:
 //
@@ -40,7 +41,10 @@
 // # Failure
 //
 // After a failed write or sync nobody can say what the disk holds, and Pebble
-// itself cannot go on. The store is then out of service for good: everything
-// not yet reported durable, and everything proposed later, is answered with an
-// error that wraps [ErrFailed], and never with nil.
+// itself cannot go on. The store is then out of service: nothing is reported
+// durable and what is proposed waits, while reads go on. Once the disk works
+// again, the database is opened anew inside the process, what of the commits on
+// their way had not arrived is written again, and the waiters are told as if
+// nothing had happened. Only a store that is closed meanwhile, or whose disk has
+// lost what had been durable, answers with an error that wraps [ErrFailed].
 package persistence

@@ -5,52 +5,115 @@ package persistence
 
 import (
 	"fmt"
+	"io"
 	"strings"
-	"sync/atomic"
+	"sync"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// guardFS is the file system the database is on. Once armed it never reports a
-// failed write, sync or creation of what the database cannot do without: its
-// log, its manifest, its directory. Pebble answers such errors with panics, some
-// of them while it unlocks what is not locked, which nobody can recover from.
-// Instead fail is called, and the goroutine that met the error stays in the
-// file system for good.
+// guardFS is the file system one generation of the database is on. It never
+// reports a failed write, sync or creation of what the database cannot do
+// without: its log, its manifest, its directory. Pebble answers such errors with
+// panics, some of them on goroutines of its own or while it unlocks what is not
+// locked, which nobody can recover from. Instead fail is called, and the
+// goroutine that met the error stays in the file system for good.
 //
-// Tables are not guarded: Pebble tries again to write those, and until it
-// succeeds their content is in the log.
+// Tables are not guarded so: Pebble tries again to write those, and until it
+// succeeds their content is in the log. The values it writes apart from them are,
+// as it panics when it gives one up. Nor is what lies elsewhere guarded: backups.
+//
+// After cut nothing of this generation changes anything on disk any more, so
+// that another one can take over the files: whoever tries stays here as well.
 type guardFS struct {
 	vfs.FS
-	armed atomic.Bool
-	fail  func(error)
+	dir  string // the database's directory
+	fail func(error)
+	disk *diskTimes
+
+	// changing is held for reading while something on disk is being changed.
+	changing sync.RWMutex
+	isCut    bool
 }
 
-// Unwrap implements [vfs.FS].
-func (g *guardFS) Unwrap() vfs.FS { return g.FS }
+func newGuardFS(fs vfs.FS, dir string, disk *diskTimes, fail func(error)) *guardFS {
+	return &guardFS{FS: fs, dir: dir, disk: disk, fail: fail}
+}
+
+// cut takes effect when it returns, which is after every change that is under
+// way has come to its end.
+func (g *guardFS) cut() {
+	g.changing.Lock()
+	g.isCut = true
+	g.changing.Unlock()
+}
+
+// change runs f, which changes something on disk, or never returns.
+func (g *guardFS) change(f func()) {
+	g.changing.RLock()
+	if g.isCut {
+		g.changing.RUnlock()
+		select {}
+	}
+	defer g.changing.RUnlock()
+	f()
+}
 
 // check returns err, unless that would be the end of the process.
 func (g *guardFS) check(operation, path string, err error) error {
-	if err == nil || !g.armed.Load() {
+	if err == nil || isTable(path) || path != g.dir && g.PathDir(path) != g.dir {
 		return err
 	}
 	g.fail(fmt.Errorf("%s %s: %w", operation, path, err))
 	select {}
 }
 
+// Unwrap implements [vfs.FS].
+func (g *guardFS) Unwrap() vfs.FS { return g.FS }
+
+// Lock implements [vfs.FS]. The data directory is locked as a whole, and a
+// generation that is given up never unlocks anything.
+func (g *guardFS) Lock(string) (io.Closer, error) { return unlocked{}, nil }
+
+type unlocked struct{}
+
+func (unlocked) Close() error { return nil }
+
 // Create implements [vfs.FS].
-func (g *guardFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
-	f, err := g.FS.Create(name, category)
-	if isTable(name) {
-		return f, err
-	}
+func (g *guardFS) Create(name string, category vfs.DiskWriteCategory) (f vfs.File, err error) {
+	g.change(func() { f, err = g.FS.Create(name, category) })
 	return g.file(name, f), g.check("create", name, err)
 }
 
 // ReuseForWrite implements [vfs.FS].
-func (g *guardFS) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (vfs.File, error) {
-	f, err := g.FS.ReuseForWrite(oldname, newname, category)
+func (g *guardFS) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (f vfs.File, err error) {
+	g.change(func() { f, err = g.FS.ReuseForWrite(oldname, newname, category) })
 	return g.file(newname, f), g.check("reuse as", newname, err)
+}
+
+// Link implements [vfs.FS].
+func (g *guardFS) Link(oldname, newname string) (err error) {
+	g.change(func() { err = g.FS.Link(oldname, newname) })
+	return err
+}
+
+// Remove implements [vfs.FS].
+func (g *guardFS) Remove(name string) (err error) {
+	g.change(func() { err = g.FS.Remove(name) })
+	return err
+}
+
+// RemoveAll implements [vfs.FS].
+func (g *guardFS) RemoveAll(name string) (err error) {
+	g.change(func() { err = g.FS.RemoveAll(name) })
+	return err
+}
+
+// Rename implements [vfs.FS].
+func (g *guardFS) Rename(oldname, newname string) (err error) {
+	g.change(func() { err = g.FS.Rename(oldname, newname) })
+	return err
 }
 
 // OpenDir implements [vfs.FS].
@@ -63,42 +126,67 @@ func (g *guardFS) file(name string, f vfs.File) vfs.File {
 	if f == nil {
 		return nil
 	}
-	return &guardFile{File: f, fs: g, name: name}
+	return &guardFile{File: f, fs: g, name: name, log: strings.HasSuffix(name, ".log")}
 }
 
-// isTable reports whether a file of the database holds a table or a table's
-// values.
-func isTable(name string) bool {
-	return strings.HasSuffix(name, ".sst") || strings.HasSuffix(name, ".blob")
-}
+// isTable reports whether a file of the database is a table.
+func isTable(name string) bool { return strings.HasSuffix(name, ".sst") }
 
-// guardFile is a file of a guardFS.
+// guardFile is a file of a guardFS that was created or is a directory.
 type guardFile struct {
 	vfs.File
 	fs   *guardFS
 	name string
+	log  bool
+}
+
+// change runs f, which changes something on disk.
+func (f *guardFile) change(operation string, do func() error) (err error) {
+	f.fs.change(func() { err = do() })
+	return f.fs.check(operation, f.name, err)
+}
+
+// sync is change for a sync, and takes its time.
+func (f *guardFile) sync(do func() error) error {
+	if !f.log {
+		return f.change("sync", do)
+	}
+	return f.change("sync", func() error {
+		f.fs.disk.begin()
+		begin := time.Now()
+		defer func() { f.fs.disk.end(time.Since(begin)) }()
+		return do()
+	})
 }
 
 // Write implements [vfs.File].
-func (f *guardFile) Write(p []byte) (int, error) {
-	n, err := f.File.Write(p)
-	return n, f.fs.check("write", f.name, err)
+func (f *guardFile) Write(p []byte) (n int, err error) {
+	err = f.change("write", func() error { n, err = f.File.Write(p); return err })
+	return n, err
+}
+
+// WriteAt implements [vfs.File].
+func (f *guardFile) WriteAt(p []byte, offset int64) (n int, err error) {
+	err = f.change("write", func() error { n, err = f.File.WriteAt(p, offset); return err })
+	return n, err
+}
+
+// Preallocate implements [vfs.File]. Pebble does without if it fails.
+func (f *guardFile) Preallocate(offset, length int64) (err error) {
+	f.fs.change(func() { err = f.File.Preallocate(offset, length) })
+	return err
 }
 
 // Sync implements [vfs.File].
-func (f *guardFile) Sync() error {
-	return f.fs.check("sync", f.name, f.File.Sync())
-}
+func (f *guardFile) Sync() error { return f.sync(f.File.Sync) }
 
 // SyncData implements [vfs.File].
-func (f *guardFile) SyncData() error {
-	return f.fs.check("sync", f.name, f.File.SyncData())
-}
+func (f *guardFile) SyncData() error { return f.sync(f.File.SyncData) }
 
 // SyncTo implements [vfs.File].
 func (f *guardFile) SyncTo(length int64) (fullSync bool, err error) {
-	fullSync, err = f.File.SyncTo(length)
-	return fullSync, f.fs.check("sync", f.name, err)
+	err = f.change("sync", func() error { fullSync, err = f.File.SyncTo(length); return err })
+	return fullSync, err
 }
 
 // Stat implements [vfs.File].
@@ -108,6 +196,4 @@ func (f *guardFile) Stat() (vfs.FileInfo, error) {
 }
 
 // Close implements [vfs.File].
-func (f *guardFile) Close() error {
-	return f.fs.check("close", f.name, f.File.Close())
-}
+func (f *guardFile) Close() error { return f.change("close", f.File.Close) }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"testing"
 
@@ -20,22 +21,15 @@ func (t text) Size() int                  { return len(t) }
 func (t text) AppendTo(dst []byte) []byte { return append(dst, t...) }
 func (t text) Release()                   {}
 
-// result is a Waiter for one proposal.
-type result chan error
-
-func newResult() result { return make(result, 1) }
-
-func (r result) Durable(err error) { r <- err }
-func (r result) Flush()            {}
-
-func (r result) want(t testing.TB) {
+// want waits until the proposal is durable.
+func (r reply) want(t testing.TB) {
 	t.Helper()
-	if err := <-r; err != nil {
+	if err := r.wait(); err != nil {
 		t.Fatalf("Durable(%v), want nil", err)
 	}
 }
 
-// journal is a Waiter that writes down its calls.
+// journal is what several waiters were told, in order.
 type journal struct {
 	mu    sync.Mutex
 	calls []string
@@ -56,7 +50,7 @@ type named struct {
 func (n *named) Durable(err error) { n.note(fmt.Sprintf("%s durable %v", n.name, err)) }
 func (n *named) Flush()            { n.note(n.name + " flush") }
 
-// gate is a Waiter that holds the committer until it is opened.
+// gate is a Waiter that holds the reporter until it is opened.
 type gate struct{ reached, open chan struct{} }
 
 func newGate() *gate { return &gate{make(chan struct{}), make(chan struct{})} }
@@ -64,12 +58,19 @@ func newGate() *gate { return &gate{make(chan struct{}), make(chan struct{})} }
 func (g *gate) Durable(error) { close(g.reached); <-g.open }
 func (g *gate) Flush()        {}
 
-// holdCommitter returns when the committer is busy, so that what is proposed
-// next gathers until the returned gate is opened.
-func holdCommitter(s *Store) *gate {
+// holdCommits returns when the reporter is held and a commit is on its way, so
+// that what is proposed next gathers, if it is little, until the returned gate is
+// opened.
+func holdCommits(s *Store) *gate {
 	g := newGate()
 	s.Sync(g)
 	<-g.reached
+	s.Propose(0, nil, SetConfig([]byte("held"), nil), DeleteConfig([]byte("held")))
+	for taken := false; !taken; runtime.Gosched() {
+		s.mu.Lock()
+		taken = !s.due && s.taken == nil
+		s.mu.Unlock()
+	}
 	return g
 }
 
@@ -77,8 +78,12 @@ func quiet(o Options) Options {
 	if o.Dir == "" {
 		o.Dir = "data"
 	}
-	o.MemTableSize = 1 << 20
-	o.Logger = slog.New(slog.DiscardHandler)
+	if o.MemTableSize == 0 {
+		o.MemTableSize = minMemTableSize
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
 	return o
 }
 
@@ -102,9 +107,18 @@ func mustClose(t testing.TB, s *Store) {
 // mustPropose proposes and waits until it is durable.
 func mustPropose(t testing.TB, s *Store, records ...Record) {
 	t.Helper()
-	r := newResult()
+	r := newReply()
 	s.Propose(0, r, records...)
 	r.want(t)
+}
+
+// put proposes a run with one share and waits until it is durable.
+func put(t testing.TB, s *Store, queue, first uint64, body string) *Share {
+	t.Helper()
+	r := NewRun(text(body))
+	sh := r.Share(queue, first, 1, uint64(len(body)))
+	mustPropose(t, s, PutRun(r))
+	return sh
 }
 
 // reopen closes the store orderly and opens it again.
@@ -114,44 +128,69 @@ func reopen(t testing.TB, s *Store, fs vfs.FS) *Store {
 	return mustOpen(t, Options{FS: fs})
 }
 
-// directory loads a queue's directory.
-func directory(t testing.TB, s *Store, queue uint64) (runs []RecoveredRun) {
+// recovered recovers all directories; every queue exists.
+func recovered(t testing.TB, s *Store) (runs []RecoveredRun) {
 	t.Helper()
-	if err := s.Directory(queue, func(r RecoveredRun) error { runs = append(runs, r); return nil }); err != nil {
+	err := s.Recover(func(r *RecoveredRun) (bool, error) { runs = append(runs, *r); return true, nil })
+	if err != nil {
 		t.Fatal(err)
 	}
 	return runs
 }
 
+// warm returns the share of a recovered run.
+func warm(s *Store, r RecoveredRun) *Share {
+	return s.Warm(r.Place, r.Queue, r.First, r.Count, r.Bytes, r.Settled)
+}
+
 // countKeys counts the keys of a key space.
 func countKeys(t testing.TB, s *Store, space byte) (n int) {
 	t.Helper()
-	it, err := s.newIter(spaceBounds(space))
+	g, err := s.beginRead()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for it.First(); it.Valid(); it.Next() {
-		n++
-	}
-	if err := it.Close(); err != nil {
+	defer g.endRead()
+	if err := g.scan(space, func(_, _ []byte) error { n++; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	return n
 }
 
-// wantKeys checks how many entries, settled marks and bodies are on disk.
-func wantKeys(t testing.TB, s *Store, entries, marks, bodies int) {
+// keyCounts is how many keys there are of what queues hold.
+type keyCounts struct{ entries, marks, condemned, bodies, volatile int }
+
+func wantKeys(t testing.TB, s *Store, want keyCounts) {
 	t.Helper()
-	got := [3]int{countKeys(t, s, spaceDirectory), countKeys(t, s, spaceSettled), countKeys(t, s, spaceBody)}
-	if want := [3]int{entries, marks, bodies}; got != want {
-		t.Errorf("entries, marks, bodies: %v, want %v", got, want)
+	got := keyCounts{
+		entries:   countKeys(t, s, spaceDirectory),
+		marks:     countKeys(t, s, spaceSettled),
+		condemned: countKeys(t, s, spaceCondemned),
+		bodies:    countKeys(t, s, spaceBody),
+		volatile:  countKeys(t, s, spaceVolatileBody),
 	}
+	if got != want {
+		t.Errorf("keys %+v, want %+v", got, want)
+	}
+}
+
+// finishReclaiming returns when nothing is condemned any more.
+func finishReclaiming(t testing.TB, s *Store) {
+	t.Helper()
+	mustPropose(t, s)
+	for s.reclaimer.waiting() > 0 {
+		mustPropose(t, s)
+	}
+}
+
+func readRun(s *Store, sh *Share) (body string, err error) {
+	err = s.ReadRun(sh, func(b []byte) error { body = string(b); return nil })
+	return body, err
 }
 
 func wantBody(t testing.TB, s *Store, sh *Share, want string) {
 	t.Helper()
-	got, err := s.ReadRun(sh)
-	if err != nil || string(got) != want {
-		t.Errorf("ReadRun: %q, %v, want %q", got, err, want)
+	if got, err := readRun(s, sh); err != nil || got != want {
+		t.Errorf("ReadRun: %.40q, %v, want %.40q", got, err, want)
 	}
 }

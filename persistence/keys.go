@@ -11,32 +11,41 @@ import "encoding/binary"
 //	meta       'm' name...
 //	config     'c' key...
 //	directory  'd' queue(8) first(8)
+//	volatile   'w' queue(8) first(8), 't' group(8) index(8) part(4)
 //	settled    's' queue(8) first(8)
 //	delivered  'u' queue(8)
+//	condemned  'p' queue(8) first(8) last(8)
 //	body       'b' group(8) index(8) part(4)
 //
 // queue is the id of one incarnation of a queue, first the number in that
 // queue of a run's first message. A body's name is the group that agreed on
 // it, the index of the commit in that group's log, and its part (position) in
-// that commit.
+// that commit. Runs that do not outlive the boot have entries and bodies in key
+// spaces of their own, which are emptied when the store is opened. A
+// condemned range is the entries of a queue from first to last, both included:
+// they count as deleted, and are as soon as there is time.
 const (
-	spaceMeta      byte = 'm'
-	spaceConfig    byte = 'c'
-	spaceDirectory byte = 'd'
-	spaceSettled   byte = 's'
-	spaceDelivered byte = 'u'
-	spaceBody      byte = 'b'
+	spaceMeta              byte = 'm'
+	spaceConfig            byte = 'c'
+	spaceDirectory         byte = 'd'
+	spaceVolatileDirectory byte = 'w'
+	spaceSettled           byte = 's'
+	spaceDelivered         byte = 'u'
+	spaceCondemned         byte = 'p'
+	spaceBody              byte = 'b'
+	spaceVolatileBody      byte = 't'
 )
 
 const (
 	deliveredKeyLen = 1 + 8
 	entryKeyLen     = 1 + 8 + 8
+	condemnedKeyLen = 1 + 8 + 8 + 8
 	bodyKeyLen      = 1 + 8 + 8 + 4
 )
 
 const (
-	metaBoot  = "boot"  // how often the store has been opened
-	metaClean = "clean" // present only while the last stop was orderly
+	metaBoot   = "boot"   // how often the store has been opened
+	metaCommit = "commit" // number of the latest commit, written by each
 )
 
 // runName names the stored body of a run. Names are never used twice.
@@ -80,6 +89,24 @@ func parseEntryKey(key []byte) (queue, first uint64, ok bool) {
 	return binary.BigEndian.Uint64(key[1:]), binary.BigEndian.Uint64(key[9:]), true
 }
 
+// condemnedKey returns the key of a condemned range.
+func condemnedKey(c condemnedRange) []byte {
+	key := make([]byte, entryKeyLen, condemnedKeyLen)
+	putEntryKey(key, spaceCondemned, c.queue, c.first)
+	return binary.BigEndian.AppendUint64(key, c.last)
+}
+
+// parseCondemnedKey is the inverse of condemnedKey.
+func parseCondemnedKey(key []byte) (c condemnedRange, ok bool) {
+	if len(key) != condemnedKeyLen {
+		return c, false
+	}
+	c.space = spaceDirectory
+	c.queue, c.first, _ = parseEntryKey(key[:entryKeyLen])
+	c.last = binary.BigEndian.Uint64(key[entryKeyLen:])
+	return c, true
+}
+
 func putDeliveredKey(dst []byte, queue uint64) {
 	_ = dst[deliveredKeyLen-1]
 	dst[0] = spaceDelivered
@@ -94,9 +121,11 @@ func parseDeliveredKey(key []byte) (queue uint64, ok bool) {
 	return binary.BigEndian.Uint64(key[1:]), true
 }
 
-func putBodyKey(dst []byte, n runName) {
+// putBodyKey writes the key of a body, volatile or not as space says, into dst,
+// which must be bodyKeyLen long.
+func putBodyKey(dst []byte, space byte, n runName) {
 	_ = dst[bodyKeyLen-1]
-	dst[0] = spaceBody
+	dst[0] = space
 	binary.BigEndian.PutUint64(dst[1:], n.group)
 	binary.BigEndian.PutUint64(dst[9:], n.index)
 	binary.BigEndian.PutUint32(dst[17:], n.part)

@@ -15,7 +15,7 @@ func FuzzKeys(f *testing.F) {
 	f.Fuzz(func(t *testing.T, a, b uint64, c uint32) {
 		name := runName{group: a, index: b, part: c}
 		key := make([]byte, bodyKeyLen)
-		putBodyKey(key, name)
+		putBodyKey(key, spaceBody, name)
 		if got, ok := parseBodyKey(key); !ok || got != name {
 			t.Errorf("body key of %v: %v", name, got)
 		}
@@ -34,6 +34,10 @@ func FuzzKeys(f *testing.F) {
 		}
 		if b > 0 && bytes.Compare(key, entryKey(spaceDirectory, a, b-1)) <= 0 {
 			t.Error("byte order is not numeric order")
+		}
+		condemned := condemnedRange{space: spaceDirectory, queue: a, first: b, last: uint64(c)}
+		if got, ok := parseCondemnedKey(condemnedKey(condemned)); !ok || got != condemned {
+			t.Errorf("condemned key of %v: %v", condemned, got)
 		}
 		key = make([]byte, deliveredKeyLen)
 		putDeliveredKey(key, a)
@@ -72,6 +76,19 @@ func FuzzUnseal(f *testing.F) {
 			if err := decode(); err != nil && !errors.Is(err, ErrDamaged) {
 				t.Errorf("untyped error %v", err)
 			}
+		}
+	})
+}
+
+// FuzzState feeds STATE files as a damaged disk might hold them.
+func FuzzState(f *testing.F) {
+	for _, st := range []state{{}, {kind: stateRunning}, {kind: stateStopped, commit: 1234}} {
+		f.Add(st.String())
+	}
+	f.Add("lagomq state 1\nstopped at commit -1\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		if st, err := parseState(text); err == nil && st.String() != text {
+			t.Errorf("%q is accepted as %q", text, st)
 		}
 	})
 }

@@ -4,34 +4,45 @@
 package persistence
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
 // model is what a store must hold after a prefix of the proposals.
 type model struct {
-	shares map[place]*modelShare
+	shares map[position]*modelShare
 	config map[string]string
 }
 
-type place struct{ queue, first uint64 }
-
-type modelShare struct {
-	body    string
-	settled Settled
-	put     bool
-	dropped bool
+func newModel() model {
+	return model{shares: make(map[position]*modelShare), config: make(map[string]string)}
 }
 
-// String describes what is visible of the model, for comparison.
+type position struct{ queue, first uint64 }
+
+type modelShare struct {
+	at       position
+	body     string
+	settled  Settled
+	volatile bool
+	put      bool // its PutRun was proposed
+	dropped  bool // so was its end
+	touched  bool // something else than its PutRun was proposed
+	share    *Share
+	chilled  *Place // instead of share
+}
+
+// String describes what must outlive the boot, for comparison.
 func (m *model) String() string {
 	var lines []string
 	for at, sh := range m.shares {
-		if sh.put && !sh.dropped {
+		if sh.put && !sh.dropped && !sh.volatile {
 			lines = append(lines, fmt.Sprintf("%d/%d %s %x", at.queue, at.first, label(sh.body), sh.settled))
 		}
 	}
@@ -53,32 +64,49 @@ type driver struct {
 	rng    *rand.Rand
 	store  *Store
 	model  model
+	large  int // one body of so many is large
 	queues []uint64
 	next   map[uint64]uint64 // the queues' next numbers
-	shares map[place]*Share  // not dropped yet
-	unput  []*unput          // runs yet to be proposed
+	unput  []*modelRun       // runs yet to be proposed
 	runs   int
 
 	states []string // the model after each proposal; states[0] is the start
 	acks   []*ack   // of the proposal that led to states[i+1]
+
+	mu    sync.Mutex
+	heard []int // numbers of the acks that were told, in order
 }
 
-type unput struct {
+type modelRun struct {
 	run    *Run
-	places []place
+	shares []*modelShare
 }
 
 // ack is the Waiter of one proposal and what it promises when it is durable.
 type ack struct {
-	result
-	strict bool    // the proposal itself is on disk
-	put    []place // these are there, unless dropped by some proposal
-	gone   []place // these are not
+	driver *driver
+	number int
+	told   chan struct{} // closed when it was told err
+	err    error
+
+	silent bool          // the proposal has no waiter
+	strict bool          // the proposal itself must be on disk
+	put    []*modelShare // these are there, unless dropped by some proposal
+	gone   []*modelShare // these are not
 }
 
+func (a *ack) Durable(err error) {
+	a.driver.mu.Lock()
+	a.driver.heard = append(a.driver.heard, a.number)
+	a.driver.mu.Unlock()
+	a.err = err
+	close(a.told)
+}
+
+func (a *ack) Flush() {}
+
 func newDriver(s *Store, rng *rand.Rand) *driver {
-	d := &driver{rng: rng, store: s, next: make(map[uint64]uint64), shares: make(map[place]*Share)}
-	d.model = model{shares: make(map[place]*modelShare), config: make(map[string]string)}
+	d := &driver{rng: rng, store: s, model: newModel(), next: make(map[uint64]uint64), large: 20}
 	for range 4 {
 		d.queues = append(d.queues, s.NewID())
 	}
@@ -86,29 +114,9 @@ func newDriver(s *Store, rng *rand.Rand) *driver {
 	return d
 }
 
-// newRun makes a run with shares in some of the queues.
-func (d *driver) newRun() *unput {
-	d.runs++
-	size := d.rng.IntN(2000)
-	if d.rng.IntN(20) == 0 {
-		size = 300 << 10
-	}
-	body := fmt.Sprintf("run%d %s", d.runs, strings.Repeat("x", size))
-	u := &unput{run: NewRun(text(body))}
-	for _, i := range d.rng.Perm(len(d.queues))[:1+d.rng.IntN(3)] {
-		q := d.queues[i]
-		at := place{q, d.next[q]}
-		d.next[q] += 10
-		d.shares[at] = u.run.Share(q, at.first, 10, uint64(len(body)))
-		d.model.shares[at] = &modelShare{body: body}
-		u.places = append(u.places, at)
-	}
-	return u
-}
-
-// step makes one random proposal.
-func (d *driver) step() {
-	a := &ack{result: newResult()}
+// step makes one random proposal, and may read something back.
+func (d *driver) step(t *testing.T) {
+	a := &ack{driver: d, number: len(d.acks), told: make(chan struct{}), silent: d.rng.IntN(3) == 0}
 	var records []Record
 	for range 1 + d.rng.IntN(4) {
 		records = append(records, d.record(a)...)
@@ -118,45 +126,52 @@ func (d *driver) step() {
 	}
 	d.states = append(d.states, d.model.String())
 	d.acks = append(d.acks, a)
-	if d.rng.IntN(3) == 0 {
+	if a.silent {
 		d.store.Propose(0, nil, records...)
-		a.result = nil // never heard of
 	} else {
-		d.store.Propose(0, a.result, records...)
+		d.store.Propose(0, a, records...)
+	}
+	if sh := d.anyShare(); sh != nil && sh.chilled == nil && sh.share.Stored() && d.rng.IntN(4) == 0 {
+		wantBody(t, d.store, sh.share, sh.body)
+	}
+}
+
+func (d *driver) run(t *testing.T, steps int) {
+	for range steps {
+		d.step(t)
 	}
 }
 
 func (d *driver) record(a *ack) []Record {
-	switch d.rng.IntN(12) {
+	switch d.rng.IntN(16) {
 	case 0, 1, 2, 3:
-		u := d.newRun()
+		m := d.newRun()
 		if d.rng.IntN(4) == 0 {
-			d.unput = append(d.unput, u)
+			d.unput = append(d.unput, m)
 			return nil
 		}
-		return d.put(u, a)
+		return []Record{d.put(m, a)}
 	case 4, 5:
 		if len(d.unput) == 0 {
 			return nil
 		}
-		u := d.unput[0]
+		m := d.unput[0]
 		d.unput = d.unput[1:]
-		return d.put(u, a)
-	case 6, 7:
-		at, ok := d.anyShare()
-		if !ok {
+		return []Record{d.put(m, a)}
+	case 6, 7, 8:
+		sh := d.anyShare()
+		if sh == nil {
 			return nil
 		}
-		m := d.model.shares[at]
-		m.settled.Set(d.rng.Uint32N(10))
-		return []Record{Settle(d.shares[at], m.settled)}
-	case 8, 9:
-		at, ok := d.anyShare()
-		if !ok {
+		sh.settled.Set(d.rng.Uint32N(10))
+		return []Record{Settle(d.warm(sh), sh.settled)}
+	case 9, 10:
+		sh := d.anyShare()
+		if sh == nil {
 			return nil
 		}
-		return []Record{Drop(d.forget(at, a))}
-	case 10:
+		return []Record{d.drop(sh, a)}
+	case 11:
 		a.strict = true
 		key := fmt.Sprint("key", d.rng.IntN(5))
 		if d.rng.IntN(3) == 0 {
@@ -166,77 +181,204 @@ func (d *driver) record(a *ack) []Record {
 		value := fmt.Sprint(d.rng.Uint64())
 		d.model.config[key] = value
 		return []Record{SetConfig([]byte(key), []byte(value))}
+	case 12:
+		return d.replace(a)
+	case 13:
+		d.chill()
+		return nil
+	case 14:
+		return d.forget(a)
 	default:
 		if d.rng.IntN(8) != 0 {
 			return nil
 		}
-		i := d.rng.IntN(len(d.queues))
-		q := d.queues[i]
-		d.queues[i] = d.store.NewID()
-		var shares []*Share
-		for _, at := range d.places() {
-			if at.queue == q {
-				shares = append(shares, d.forget(at, a))
-			}
-		}
-		return []Record{PurgeQueue(q, shares)}
+		return d.deleteQueue(a)
 	}
 }
 
-func (d *driver) put(u *unput, a *ack) []Record {
-	for _, at := range u.places {
-		d.model.shares[at].put = true
-		a.put = append(a.put, at)
+func (d *driver) newBody() string {
+	d.runs++
+	size := d.rng.IntN(2000)
+	if d.rng.IntN(d.large) == 0 {
+		size = 300 << 10
 	}
-	return []Record{PutRun(u.run)}
+	return fmt.Sprintf("run%d %s", d.runs, strings.Repeat("x", size))
 }
 
-func (d *driver) forget(at place, a *ack) *Share {
-	sh := d.shares[at]
-	delete(d.shares, at)
-	d.model.shares[at].dropped = true
-	a.gone = append(a.gone, at)
+// newRun makes a run with shares in some of the queues.
+func (d *driver) newRun() *modelRun {
+	body := d.newBody()
+	m := &modelRun{run: NewRun(text(body))}
+	volatile := d.rng.IntN(5) == 0
+	if volatile {
+		m.run = NewVolatileRun(text(body))
+	}
+	for _, i := range d.rng.Perm(len(d.queues))[:1+d.rng.IntN(3)] {
+		at := position{d.queues[i], d.next[d.queues[i]]}
+		d.next[at.queue] += 10
+		d.share(m, at, body).volatile = volatile
+	}
+	return m
+}
+
+func (d *driver) share(m *modelRun, at position, body string) *modelShare {
+	sh := &modelShare{at: at, body: body, share: m.run.Share(at.queue, at.first, 10, uint64(len(body)))}
+	d.model.shares[at] = sh
+	m.shares = append(m.shares, sh)
 	return sh
 }
 
-// places returns where the living shares are, in a repeatable order.
-func (d *driver) places() []place {
-	return slices.SortedFunc(maps.Keys(d.shares), func(a, b place) int {
-		if a.queue != b.queue {
-			return int(a.queue) - int(b.queue)
+func (d *driver) put(m *modelRun, a *ack) Record {
+	for _, sh := range m.shares {
+		sh.put = true
+		if !sh.volatile {
+			a.put = append(a.put, sh)
 		}
-		return int(a.first) - int(b.first)
-	})
+	}
+	return PutRun(m.run)
 }
 
-func (d *driver) anyShare() (place, bool) {
-	if len(d.shares) == 0 {
-		return place{}, false
+func (d *driver) drop(sh *modelShare, a *ack) Record {
+	share := d.warm(sh)
+	sh.dropped = true
+	a.gone = append(a.gone, sh)
+	return Drop(share)
+}
+
+// replace puts a run in the place of another, under the same number.
+func (d *driver) replace(a *ack) []Record {
+	old := d.anyShare()
+	if old == nil || !old.put || old.volatile {
+		return nil
 	}
-	places := d.places()
-	return places[d.rng.IntN(len(places))], true
+	dropped := d.drop(old, a)
+	body := d.newBody()
+	m := &modelRun{run: NewRun(text(body))}
+	d.share(m, old.at, body).settled = old.settled
+	records := []Record{dropped, d.put(m, a)}
+	if !old.settled.IsZero() {
+		records = append(records, Settle(d.warm(m.shares[0]), old.settled))
+	}
+	return records
+}
+
+// chill keeps nothing but the place of a share.
+func (d *driver) chill() {
+	sh := d.anyShare()
+	if sh == nil || sh.touched || sh.chilled != nil {
+		return
+	}
+	if p, ok := sh.share.Chill(); ok {
+		sh.share, sh.chilled = nil, &p
+	}
+}
+
+// warm returns the share, about which something is to be proposed.
+func (d *driver) warm(sh *modelShare) *Share {
+	sh.touched = true
+	if sh.chilled != nil {
+		var settled Settled // so far
+		sh.share = d.store.Warm(*sh.chilled, sh.at.queue, sh.at.first, 10, uint64(len(sh.body)), settled)
+		sh.chilled = nil
+	}
+	return sh.share
+}
+
+// forget forgets as many runs of a queue, from its first on, as may be.
+func (d *driver) forget(a *ack) []Record {
+	queue := d.queues[d.rng.IntN(len(d.queues))]
+	var from, end uint64
+	var gone []*modelShare
+	for _, sh := range d.living() {
+		switch {
+		case sh.at.queue != queue:
+			continue
+		case sh.touched || sh.chilled == nil && !sh.share.Stored():
+			if len(gone) > 0 {
+				goto found
+			}
+			from = sh.at.first + 1
+		default:
+			gone = append(gone, sh)
+			end = sh.at.first + 1
+		}
+	}
+found:
+	for _, sh := range gone {
+		sh.dropped = true
+	}
+	a.gone = append(a.gone, gone...)
+	return []Record{Forget(queue, from, end)}
+}
+
+// deleteQueue drops all shares of a queue, which another takes the place of.
+func (d *driver) deleteQueue(a *ack) (records []Record) {
+	i := d.rng.IntN(len(d.queues))
+	queue := d.queues[i]
+	d.queues[i] = d.store.NewID()
+	for _, sh := range d.living() {
+		if sh.at.queue == queue {
+			records = append(records, d.drop(sh, a))
+		}
+	}
+	return append(records, DropQueue(queue))
+}
+
+// living returns the shares that are not dropped, in a repeatable order.
+func (d *driver) living() []*modelShare {
+	all := slices.DeleteFunc(slices.Collect(maps.Values(d.model.shares)), func(sh *modelShare) bool { return sh.dropped })
+	slices.SortFunc(all, func(a, b *modelShare) int {
+		return cmp.Or(cmp.Compare(a.at.queue, b.at.queue), cmp.Compare(a.at.first, b.at.first))
+	})
+	return all
+}
+
+func (d *driver) anyShare() *modelShare {
+	all := d.living()
+	if len(all) == 0 {
+		return nil
+	}
+	return all[d.rng.IntN(len(all))]
+}
+
+// nearest tells how a state differs from the nearest of the model's.
+func (d *driver) nearest(got string, from int) (best string) {
+	for i := from; i < len(d.states); i++ {
+		var b strings.Builder
+		fmt.Fprintf(&b, "state %d", i)
+		has, wants := strings.Split(got, "\n"), strings.Split(d.states[i], "\n")
+		for _, line := range has {
+			if !slices.Contains(wants, line) {
+				b.WriteString("\n+" + line)
+			}
+		}
+		for _, line := range wants {
+			if !slices.Contains(has, line) {
+				b.WriteString("\n-" + line)
+			}
+		}
+		if best == "" || b.Len() < len(best) {
+			best = b.String()
+		}
+	}
+	return best
 }
 
 // promises is what waiters were told up to some moment.
 type promises struct {
 	atLeast   int // states before this one are out of the question
-	put, gone []place
+	put, gone []*modelShare
 }
 
-// kept collects the promises made so far. It takes what the waiters have been
-// told, without waiting for more.
-func (d *driver) kept(p *promises, heard map[*ack]bool) {
+// promised collects the promises made so far.
+func (d *driver) promised() (p promises) {
 	for i, a := range d.acks {
-		if a.result == nil || heard[a] {
+		select {
+		case <-a.told:
+		default:
 			continue
 		}
-		select {
-		case err := <-a.result:
-			heard[a] = true
-			if err != nil {
-				continue
-			}
-		default:
+		if a.err != nil {
 			continue
 		}
 		if a.strict {
@@ -245,39 +387,33 @@ func (d *driver) kept(p *promises, heard map[*ack]bool) {
 		p.put = append(p.put, a.put...)
 		p.gone = append(p.gone, a.gone...)
 	}
+	return p
 }
 
-// check loads a store that was recovered from a crash and verifies that it
-// holds the effect of a prefix of the proposals, and all that was promised.
-func (d *driver) check(t *testing.T, s *Store, p promises) (found model, shares map[place]*Share) {
+// everything is the promise of an orderly stop.
+func (d *driver) everything() promises { return promises{atLeast: len(d.acks)} }
+
+// check recovers a store and verifies that it holds the effect of a prefix of
+// the proposals, and all that was promised. It returns a driver that goes on with
+// it.
+func (d *driver) check(t *testing.T, s *Store, p promises) *driver {
 	t.Helper()
-	found = model{shares: make(map[place]*modelShare), config: make(map[string]string)}
-	shares = make(map[place]*Share)
-	runs := make(map[*Run]bool)
-	queues := make(map[uint64]bool)
-	for at := range d.model.shares {
-		queues[at.queue] = true
+	found := newModel()
+	err := s.Recover(func(r *RecoveredRun) (bool, error) {
+		sh := &modelShare{at: position{r.Queue, r.First}, put: true, settled: r.Settled, touched: true, share: warm(s, *r)}
+		found.shares[sh.at] = sh
+		return true, nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
-	for q := range queues {
-		for _, r := range directory(t, s, q) {
-			body, err := s.ReadRun(r.Share)
-			if err != nil {
-				t.Fatal(err)
-			}
-			at := place{q, r.First}
-			found.shares[at] = &modelShare{body: string(body), settled: r.Settled, put: true}
-			shares[at] = r.Share
-			runs[r.Share.run] = true
+	for _, sh := range found.shares {
+		if sh.body, err = readRun(s, sh.share); err != nil {
+			t.Fatal(err)
 		}
 	}
 	if err := s.Config(func(k, v []byte) error { found.config[string(k)] = string(v); return nil }); err != nil {
 		t.Fatal(err)
-	}
-	if err := s.Sweep(); err != nil {
-		t.Fatal(err)
-	}
-	if n := countKeys(t, s, spaceBody); n != len(runs) {
-		t.Errorf("%d bodies stored for %d runs", n, len(runs))
 	}
 	got := found.String()
 	state := len(d.states) - 1
@@ -285,25 +421,31 @@ func (d *driver) check(t *testing.T, s *Store, p promises) (found model, shares 
 		state--
 	}
 	if state < p.atLeast {
-		t.Fatalf("recovered state is that of no proposal from %d to %d:\n%s\nlast state:\n%s", p.atLeast, len(d.states)-1, got, d.states[len(d.states)-1])
+		t.Fatalf("recovered state is that of no proposal from %d to %d; against the nearest of them:\n%s", p.atLeast, len(d.states)-1, d.nearest(got, p.atLeast))
 	}
-	for _, at := range p.put {
-		if found.shares[at] == nil && !d.model.shares[at].dropped {
-			t.Errorf("confirmed share %v is lost", at)
+	for _, sh := range p.put {
+		if is := found.shares[sh.at]; !sh.dropped && (is == nil || is.body != sh.body) {
+			t.Errorf("confirmed share %v is lost", sh.at)
 		}
 	}
-	for _, at := range p.gone {
-		if found.shares[at] != nil {
-			t.Errorf("share %v came back after its drop was confirmed", at)
+	for _, sh := range p.gone {
+		if is := found.shares[sh.at]; is != nil && is.body == sh.body {
+			t.Errorf("share %v came back after its drop was confirmed", sh.at)
 		}
 	}
-	return found, shares
-}
 
-// resume returns a driver that goes on with what was recovered.
-func (d *driver) resume(s *Store, found model, shares map[place]*Share) *driver {
+	finishReclaiming(t, s)
+	bodies := make(map[runName]bool)
+	marks := 0
+	for _, sh := range found.shares {
+		bodies[sh.share.run.name] = true
+		if !sh.settled.IsZero() {
+			marks++
+		}
+	}
+	wantKeys(t, s, keyCounts{entries: len(found.shares), marks: marks, bodies: len(bodies)})
 	return &driver{
-		rng: d.rng, store: s, model: found, shares: shares,
+		rng: d.rng, store: s, model: found, large: d.large,
 		queues: d.queues, next: d.next, runs: d.runs,
 		states: []string{found.String()},
 	}

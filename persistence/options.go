@@ -33,6 +33,13 @@ type Options struct {
 	// MaxPendingBytes is how many bytes may be on their way to the disk before
 	// [Store.Throttle] holds publishers back. Default 64 MiB.
 	MaxPendingBytes int64
+	// Reserve is how many bytes of the disk are left free: with fewer, publishers
+	// are to be held back. Negative for none. Default 256 MiB.
+	Reserve int64
+	// RetryDelay is how long the store waits after a failure before it looks
+	// whether the disk works again; each further wait is twice as long, up to 5 s.
+	// Default 250 ms.
+	RetryDelay time.Duration
 	// Logger takes the store's own messages, and Pebble's at debug level.
 	// Default slog.Default().
 	Logger *slog.Logger
@@ -40,14 +47,21 @@ type Options struct {
 	Events Events
 }
 
-// Events are optional callbacks, called without any lock held.
+// Events are optional callbacks, called without any lock held. They must not
+// block.
 type Events struct {
-	// Committed is called on the committer goroutine for each commit, after its
-	// waiters have been told. It must not block.
+	// Committed is called for each commit, after its waiters have been told.
 	Committed func(CommitInfo)
-	// Failed is called once, on a goroutine of its own, when the store goes out
-	// of service, with what [Store.Err] returns.
-	Failed func(error)
+	// Failed is called when the store goes out of service, with what [Store.Err]
+	// returns, and Recovered when it is in service again.
+	Failed    func(error)
+	Recovered func()
+	// LowOnSpace is called when the disk's free space falls below the reserve, and
+	// with false when there is enough again.
+	LowOnSpace func(low bool)
+	// Idle is called when there has been no commit for some seconds and the store
+	// has written out what it had in memory.
+	Idle func()
 }
 
 // CommitInfo describes one commit.
@@ -81,6 +95,12 @@ func (o *Options) EnsureDefaults() {
 	if o.MaxPendingBytes == 0 {
 		o.MaxPendingBytes = 64 << 20
 	}
+	if o.Reserve == 0 {
+		o.Reserve = 256 << 20
+	}
+	if o.RetryDelay == 0 {
+		o.RetryDelay = 250 * time.Millisecond
+	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
@@ -104,6 +124,9 @@ func (o *Options) Validate() error {
 	}
 	if o.MaxPendingBytes < 0 {
 		problems = append(problems, fmt.Errorf("maximum of pending bytes %d is negative", o.MaxPendingBytes))
+	}
+	if o.RetryDelay < 0 {
+		problems = append(problems, fmt.Errorf("retry delay %v is negative", o.RetryDelay))
 	}
 	return errors.Join(problems...)
 }

@@ -18,12 +18,15 @@ type proposal struct {
 type pending struct {
 	proposals []proposal
 	records   []Record
+	bytes     int64 // what the proposals bring to a batch
 }
 
 const (
 	// maxLazyRecords is how many records gather before they are committed
 	// although none is urgent and SettleDelay is not over.
 	maxLazyRecords = 1 << 16
+	// maxLazyBytes is how many bytes gather at most, likewise.
+	maxLazyBytes = 1 << 20
 	// keptRoom is how many records a list keeps room for however few it gets.
 	keptRoom = 1 << 12
 )
@@ -78,9 +81,9 @@ func cut(proposals []proposal, records []Record, start int, maxBytes int64) (c c
 // such a commit to ride in, for [Options].SettleDelay at most, and is then
 // committed without a sync.
 //
-// Propose never waits for the disk and takes only a leaf lock, so it may be
-// called under the caller's locks, which is how a queue's proposals come in the
-// queue's order.
+// While the store is out of service proposals wait. Propose itself never waits
+// for the disk and takes only a leaf lock, so it may be called under the
+// caller's locks, which is how a queue's proposals come in the queue's order.
 func (s *Store) Propose(group uint64, w Waiter, records ...Record) {
 	p := proposal{waiter: w, barrier: len(records) == 0}
 	p.urgent = p.barrier || w != nil
@@ -97,11 +100,14 @@ func (s *Store) Propose(group uint64, w Waiter, records ...Record) {
 	}
 	p.end = len(s.pending.records)
 	s.pending.proposals = append(s.pending.proposals, p)
+	s.pending.bytes += p.bytes
 	switch {
 	case s.refusal != nil:
 		s.startRefusing()
+	case s.due && s.pending.bytes < pipelineFrom:
 	case s.due:
-	case p.urgent || len(s.pending.records) >= maxLazyRecords:
+		s.wake.Signal()
+	case p.urgent || len(s.pending.records) >= maxLazyRecords || s.pending.bytes >= maxLazyBytes:
 		s.due = true
 		s.wake.Signal()
 	case !s.armed:
@@ -125,9 +131,9 @@ func (s *Store) settlementsDue() {
 
 // Throttle returns at once while no more than [Options].MaxPendingBytes are on
 // their way to the disk, and else waits until that is so again or ctx ends,
-// whose error it returns then. The wait ends by the committer's work alone,
-// also when the store fails. A publisher's reader calls it between bursts,
-// without any lock.
+// whose error it returns then. The wait ends without any client doing anything:
+// by the committer's work, by the disk's recovery, or when the store is closed.
+// A publisher's reader calls it between bursts, without any lock.
 func (s *Store) Throttle(ctx context.Context) error {
 	for s.pendingBytes.Load() > s.opts.MaxPendingBytes {
 		s.mu.Lock()

@@ -10,7 +10,9 @@ const (
 	kindSettle
 	kindDrop
 	kindDelivered
-	kindPurgeQueue
+	kindForget
+	kindDropQueue
+	kindReclaim
 	kindSetConfig
 	kindDeleteConfig
 )
@@ -28,8 +30,8 @@ type Record struct {
 
 type rareRecord struct {
 	queue      uint64
-	upTo       uint64
-	shares     []*Share
+	from, upTo uint64
+	reclaimed  *reclaimed
 	key, value []byte
 }
 
@@ -59,12 +61,19 @@ func Delivered(queue, upTo uint64) Record {
 	return Record{kind: kindDelivered, rare: &rareRecord{queue: queue, upTo: upTo}}
 }
 
-// PurgeQueue forgets everything about a deleted queue. shares must hold every
-// share of that queue for which no [Drop] has been proposed, also those whose
-// run is yet to be proposed; the slice belongs to the store from then on. The
-// queue's id must never be used again.
-func PurgeQueue(queue uint64, shares []*Share) Record {
-	return Record{kind: kindPurgeQueue, rare: &rareRecord{queue: queue, shares: shares}}
+// Forget drops all the queue's runs with first numbers from from up to, not
+// including, end, however many: it costs one key, and the store deletes them in
+// its own time, after a restart too. Nothing may have been proposed about these
+// runs but that they be put, all of them must be stored, and nothing may be
+// proposed about them later.
+func Forget(queue, from, end uint64) Record {
+	return Record{kind: kindForget, rare: &rareRecord{queue: queue, from: from, upTo: end}}
+}
+
+// DropQueue forgets what is kept about a deleted queue besides its runs, each of
+// which has to be dropped or forgotten. The queue's id must never be used again.
+func DropQueue(queue uint64) Record {
+	return Record{kind: kindDropQueue, rare: &rareRecord{queue: queue}}
 }
 
 // SetConfig stores a piece of metadata. key must not be empty. Both slices
@@ -81,7 +90,7 @@ func DeleteConfig(key []byte) Record {
 
 // urgent reports whether the record is to be committed at once and synced.
 func (r *Record) urgent() bool {
-	return r.kind == kindPutRun || r.kind == kindSetConfig || r.kind == kindDeleteConfig
+	return r.kind == kindPutRun && !r.run.volatile || r.kind == kindSetConfig || r.kind == kindDeleteConfig
 }
 
 // recordCost is what a record is counted for in bytes besides what it carries:
@@ -96,6 +105,8 @@ func (r *Record) prepare(group uint64) int64 {
 		r.run.name.group = group
 		r.run.size = r.run.body.Size()
 		return recordCost + int64(r.run.size)
+	case kindReclaim:
+		return recordCost + int64(len(r.rare.reclaimed.entries)*bodyKeyLen)
 	case kindSetConfig:
 		return recordCost + int64(len(r.rare.key)+len(r.rare.value))
 	default:

@@ -6,7 +6,7 @@ package persistence
 import (
 	"errors"
 	"fmt"
-	"log/slog"
+	"math"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -16,246 +16,263 @@ import (
 // been dropped.
 var ErrNotStored = errors.New("run is not stored")
 
-// recovery is what the store remembers between Open and Sweep.
-type recovery struct {
-	mu         sync.Mutex
-	runs       map[runName]*Run    // every run named by a loaded directory
-	loaded     map[uint64]struct{} // queues whose directory was loaded
-	incomplete bool                // some directory could not be loaded whole
-	over       bool                // swept: directories may have changed
-}
-
-func newRecovery() recovery {
-	return recovery{runs: make(map[runName]*Run), loaded: make(map[uint64]struct{})}
-}
-
-// RecoveredRun is an entry of a queue's directory.
-type RecoveredRun struct {
-	Share   *Share
-	First   uint64 // the queue's number of the first message
-	Count   uint32
-	Bytes   uint64
-	Settled Settled // which of the messages are settled
-}
-
-// beginRead keeps the database open until endRead.
-func (s *Store) beginRead() error {
+// beginRead returns the database and keeps it open until endRead.
+func (s *Store) beginRead() (*generation, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.refusal == ErrClosed {
-		return ErrClosed
+	if s.refusal != nil {
+		return nil, s.refusal
 	}
-	s.readers.Add(1)
-	return nil
+	s.gen.readers.Add(1)
+	return s.gen, nil
 }
 
-func (s *Store) endRead() { s.readers.Done() }
+func (g *generation) endRead() { g.readers.Done() }
 
 // newIter returns an iterator over the keys in [lower, upper).
-func (s *Store) newIter(lower, upper []byte) (*pebble.Iterator, error) {
-	return s.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+func (g *generation) newIter(lower, upper []byte) (*pebble.Iterator, error) {
+	return g.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+}
+
+// scan calls visit for each record of a key space in the order of keys. The
+// slices are valid only during the call. It stops at the first error.
+func (g *generation) scan(space byte, visit func(key, value []byte) error) (err error) {
+	it, err := g.newIter(spaceBounds(space))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	for it.First(); it.Valid(); it.Next() {
+		value, err := it.ValueAndErr()
+		if err != nil {
+			return err
+		}
+		if err := visit(it.Key(), value); err != nil {
+			return err
+		}
+	}
+	return nil // Close tells how the iteration ended
 }
 
 // Config calls visit for each piece of metadata in the order of keys. The
 // slices are valid only during the call. It stops at the first error, of visit
 // or because a record is damaged ([ErrDamaged]).
 func (s *Store) Config(visit func(key, value []byte) error) error {
-	if err := s.beginRead(); err != nil {
-		return err
-	}
-	defer s.endRead()
-	it, err := s.newIter(spaceBounds(spaceConfig))
-	if err != nil {
-		return fmt.Errorf("read metadata: %w", err)
-	}
-	for it.First(); it.Valid() && err == nil; it.Next() {
-		var value []byte
-		if value, err = it.ValueAndErr(); err != nil {
-			break
-		}
-		if value, err = unseal(it.Key(), value, 0); err == nil {
-			err = visit(configKeyName(it.Key()), value)
-		}
-	}
-	if err = errors.Join(err, it.Close()); err != nil {
-		return fmt.Errorf("read metadata: %w", err)
-	}
-	return nil
-}
-
-// Directory calls visit for each run in the queue's directory, in the order of
-// numbers, without reading any body. It is called once for every queue that
-// exists, an empty one too, before Sweep: a body is deleted with the last of
-// the shares seen here. Runs shared by several queues come with shares of the
-// same run. Directories of several queues may be loaded at the same time.
-//
-// A damaged entry is passed over, a damaged settled mark taken for none, and
-// both are reported in the error ([ErrDamaged]) after the rest was visited. An
-// error of visit stops it at once.
-func (s *Store) Directory(queue uint64, visit func(RecoveredRun) error) error {
-	if err := s.beginRead(); err != nil {
-		return err
-	}
-	defer s.endRead()
-	if err := s.recovery.begin(queue); err != nil {
-		return err
-	}
-	if err := s.loadDirectory(queue, visit); err != nil {
-		s.recovery.fail()
-		return fmt.Errorf("read directory of queue %d: %w", queue, err)
-	}
-	return nil
-}
-
-func (s *Store) loadDirectory(queue uint64, visit func(RecoveredRun) error) (err error) {
-	entries, err := s.newIter(queueBounds(spaceDirectory, queue))
+	g, err := s.beginRead()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, entries.Close()) }()
-	marks, err := s.newIter(queueBounds(spaceSettled, queue))
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, marks.Close()) }()
-
-	var damage []error
-	marks.First()
-	for entries.First(); entries.Valid(); entries.Next() {
-		sh, err := s.loadEntry(entries, queue)
-		if errors.Is(err, ErrDamaged) {
-			damage = append(damage, err)
-			continue
-		}
+	defer g.endRead()
+	err = g.scan(spaceConfig, func(key, value []byte) error {
+		payload, err := unseal(key, value, 0)
 		if err != nil {
 			return err
 		}
-		if err := loadMark(marks, sh); errors.Is(err, ErrDamaged) {
-			damage = append(damage, err)
-		} else if err != nil {
-			return err
-		}
-		if err := visit(RecoveredRun{Share: sh, First: sh.first, Count: sh.count, Bytes: sh.bytes, Settled: sh.settled}); err != nil {
-			return err
-		}
-	}
-	return errors.Join(damage...)
-}
-
-// loadEntry makes the share of the entry at the iterator.
-func (s *Store) loadEntry(it *pebble.Iterator, queue uint64) (*Share, error) {
-	_, first, ok := parseEntryKey(it.Key())
-	if !ok {
-		return nil, damaged(it.Key(), queue, "the key has %d bytes", len(it.Key()))
-	}
-	value, err := it.ValueAndErr()
+		return visit(configKeyName(key), payload)
+	})
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("read metadata: %w", readError(err))
 	}
-	e, err := unsealEntry(it.Key(), value, queue)
-	if err != nil {
-		return nil, err
-	}
-	return s.recovery.share(queue, first, e), nil
-}
-
-// loadMark moves the iterator over settled marks to the share's, if it has one,
-// and takes it over. Entries and marks have the same order.
-func loadMark(it *pebble.Iterator, sh *Share) error {
-	key := entryKey(spaceSettled, sh.queue, sh.first)
-	for it.Valid() && string(it.Key()) < string(key) {
-		it.Next()
-	}
-	if !it.Valid() || string(it.Key()) != string(key) {
-		return it.Error()
-	}
-	sh.marked = true
-	value, err := it.ValueAndErr()
-	if err != nil {
-		return err
-	}
-	sh.settled, err = unsealSettled(key, value, sh.queue)
-	return err
-}
-
-func (r *recovery) begin(queue uint64) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.over {
-		return fmt.Errorf("directory of queue %d is read after Sweep", queue)
-	}
-	if _, again := r.loaded[queue]; again {
-		return fmt.Errorf("directory of queue %d is read twice", queue)
-	}
-	r.loaded[queue] = struct{}{}
 	return nil
 }
 
-func (r *recovery) fail() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.incomplete = true
+// RecoveredRun is an entry of a queue's directory.
+type RecoveredRun struct {
+	Queue   uint64
+	First   uint64 // the queue's number of the first message
+	Count   uint32
+	Bytes   uint64
+	Settled Settled // which of the messages are settled
+	Place   Place   // for Warm
 }
 
-// share counts a directory entry and returns the share it stands for.
-func (r *recovery) share(queue, first uint64, e entry) *Share {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	run := r.runs[e.name]
-	if run == nil {
-		run = &Run{name: e.name}
-		r.runs[e.name] = run
-	}
-	run.refs++
-	sh := run.Share(queue, first, e.count, e.bytes)
-	sh.written = true
-	sh.stored.Store(true)
-	return sh
-}
-
-// DeliveredUpTo returns up to which number the queue's messages had been
-// delivered at the last stop. Without a sound [Delivered] record, or if the
-// last stop was not orderly, ok is false, and every message may have been.
-func (s *Store) DeliveredUpTo(queue uint64) (upTo uint64, ok bool) {
-	if !s.orderly || s.beginRead() != nil {
-		return 0, false
-	}
-	defer s.endRead()
-	key := make([]byte, deliveredKeyLen)
-	putDeliveredKey(key, queue)
-	upTo, ok, err := getNumber(s.db, key, queue)
+// Recover calls visit for each run in the directories of all queues, in the
+// order of queues and numbers, without reading any body. It is called once,
+// before traffic begins. visit reports whether the queue exists: what is kept of
+// others is forgotten. An error of visit stops it, and so does a damaged record
+// ([ErrDamaged]): a queue must not come back shorter than it was.
+func (s *Store) Recover(visit func(*RecoveredRun) (exists bool, err error)) error {
+	g, err := s.beginRead()
 	if err != nil {
-		s.opts.Logger.Error("delivered mark cannot be read", slog.Uint64("queue", queue), slog.Any("error", err))
+		return err
 	}
-	return upTo, ok
+	defer g.endRead()
+	r := recovery{store: s, visit: visit}
+	if err := r.run(g); err != nil {
+		return fmt.Errorf("read directories: %w", readError(err))
+	}
+	// Only now is every share of a body counted.
+	for _, c := range r.condemned {
+		s.reclaimer.add(c)
+	}
+	for _, queue := range r.unknown {
+		s.Propose(0, nil, Forget(queue, 0, math.MaxUint64), DropQueue(queue))
+	}
+	return nil
 }
 
-// ReadRun reads the run's body, as its [Body] encoded it, into memory of its
-// own. It waits for the disk, so it is never called under a lock. The error is
-// [ErrNotStored] for a share that is not committed yet or is dropped, and wraps
-// [ErrDamaged] if what is stored is not what was written.
-func (s *Store) ReadRun(sh *Share) ([]byte, error) {
-	if !sh.stored.Load() || sh.dropped.Load() {
-		return nil, ErrNotStored
+// recovery is one run of Recover.
+type recovery struct {
+	store     *Store
+	visit     func(*RecoveredRun) (bool, error)
+	marks     *pebble.Iterator
+	condemned []condemnedRange
+	next      int      // the first condemned range that may hold the next entry
+	unknown   []uint64 // queues that do not exist
+}
+
+func (r *recovery) run(g *generation) (err error) {
+	if r.condemned, err = g.loadCondemned(); err != nil {
+		return err
 	}
-	if err := s.beginRead(); err != nil {
+	if r.marks, err = g.newIter(spaceBounds(spaceSettled)); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.marks.Close()) }()
+	r.marks.First()
+	return g.scan(spaceDirectory, r.entry)
+}
+
+// entry takes one directory entry.
+func (r *recovery) entry(key, value []byte) error {
+	queue, first, ok := parseEntryKey(key)
+	if !ok {
+		return damaged(key, 0, "the key has %d bytes", len(key))
+	}
+	e, err := unsealEntry(key, value, queue)
+	if err != nil {
+		return err
+	}
+	if e.shared {
+		r.store.bodies.count(e.name)
+	}
+	r.store.stored.messages.Add(int64(e.count))
+	r.store.stored.bytes.Add(int64(e.bytes))
+	if n := len(r.unknown); n > 0 && r.unknown[n-1] == queue || r.isCondemned(queue, first) {
+		return nil
+	}
+	run := RecoveredRun{Queue: queue, First: first, Count: e.count, Bytes: e.bytes, Place: e.place()}
+	if run.Settled, err = r.mark(queue, first); err != nil {
+		return err
+	}
+	exists, err := r.visit(&run)
+	if err != nil || exists {
+		return err
+	}
+	r.unknown = append(r.unknown, queue)
+	return nil
+}
+
+// isCondemned reports whether the entry was deleted with its range. Entries and
+// ranges have the same order.
+func (r *recovery) isCondemned(queue, first uint64) bool {
+	for ; r.next < len(r.condemned); r.next++ {
+		c := &r.condemned[r.next]
+		if queue < c.queue || queue == c.queue && first < c.first {
+			return false
+		}
+		if queue == c.queue && first <= c.last {
+			return true
+		}
+	}
+	return false
+}
+
+// mark returns the settled mark of an entry. Entries and marks have the same
+// order.
+func (r *recovery) mark(queue, first uint64) (s Settled, err error) {
+	key := entryKey(spaceSettled, queue, first)
+	for r.marks.Valid() && string(r.marks.Key()) < string(key) {
+		r.marks.Next()
+	}
+	if !r.marks.Valid() || string(r.marks.Key()) != string(key) {
+		return s, r.marks.Error()
+	}
+	value, err := r.marks.ValueAndErr()
+	if err != nil {
+		return s, err
+	}
+	return unsealSettled(key, value, queue)
+}
+
+// place is where the entry's body is.
+func (e *entry) place() Place {
+	p := Place{Group: e.name.group, Index: e.name.index, Part: e.name.part}
+	if e.shared {
+		p.Flags = placeShared
+	}
+	return p
+}
+
+// Delivered returns up to which number the messages of queues had been delivered
+// at the last stop. Of a queue that is missing, or if the last stop was not
+// orderly, every message may have been.
+func (s *Store) Delivered() (map[uint64]uint64, error) {
+	if !s.orderly {
+		return nil, nil
+	}
+	g, err := s.beginRead()
+	if err != nil {
 		return nil, err
 	}
-	defer s.endRead()
-	key := make([]byte, bodyKeyLen)
-	putBodyKey(key, sh.run.name)
-	value, closer, err := s.db.Get(key)
+	defer g.endRead()
+	upTo := make(map[uint64]uint64)
+	err = g.scan(spaceDelivered, func(key, value []byte) error {
+		queue, ok := parseDeliveredKey(key)
+		if !ok {
+			return damaged(key, 0, "the key has %d bytes", len(key))
+		}
+		n, err := unsealNumber(key, value, queue)
+		upTo[queue] = n
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read delivered marks: %w", readError(err))
+	}
+	return upTo, nil
+}
+
+// readError marks an error that the database gives for a damaged file as damage.
+func readError(err error) error {
+	if err == nil || errors.Is(err, ErrDamaged) || !pebble.IsCorruptionError(err) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrDamaged, err)
+}
+
+// keyBuffers are reused by reads.
+var keyBuffers = sync.Pool{New: func() any { return new([bodyKeyLen]byte) }}
+
+// ReadRun reads the run's body, as its [Body] encoded it, and calls use with it,
+// which must not keep it. It waits for the disk, so it is never called under a
+// lock. The error is that of use, or [ErrNotStored] for a share that is not
+// committed yet or is dropped, and it wraps [ErrDamaged] if what is stored is not
+// what was written.
+func (s *Store) ReadRun(sh *Share, use func(body []byte) error) error {
+	if !sh.stored.Load() || sh.dropped.Load() {
+		return ErrNotStored
+	}
+	g, err := s.beginRead()
+	if err != nil {
+		return err
+	}
+	defer g.endRead()
+	key := keyBuffers.Get().(*[bodyKeyLen]byte)
+	defer keyBuffers.Put(key)
+	putBodyKey(key[:], sh.run.bodySpace(), sh.run.name)
+	value, closer, err := g.db.Get(key[:])
 	switch {
 	case errors.Is(err, pebble.ErrNotFound) && sh.dropped.Load():
-		return nil, ErrNotStored // dropped meanwhile
+		return ErrNotStored // dropped meanwhile
 	case errors.Is(err, pebble.ErrNotFound):
-		return nil, damaged(key, sh.queue, "the body is missing")
+		return damaged(key[:], sh.queue, "the body is missing")
 	case err != nil:
-		return nil, fmt.Errorf("read run %d of queue %d: %w", sh.first, sh.queue, err)
+		return fmt.Errorf("read run %d of queue %d: %w", sh.first, sh.queue, readError(err))
 	}
-	body, err := unseal(key, value, sh.queue)
+	s.counters.read.Add(1)
+	body, err := unseal(key[:], value, sh.queue)
 	if err == nil {
-		body = append(make([]byte, 0, len(body)), body...)
+		err = use(body)
 	}
-	return body, errors.Join(err, closer.Close())
+	return errors.Join(err, closer.Close())
 }

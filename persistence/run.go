@@ -3,7 +3,10 @@
 
 package persistence
 
-import "sync/atomic"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // MaxRunMessages is the greatest number of messages in one run: as many as a
 // [Settled] bitmap has bits.
@@ -30,12 +33,14 @@ type Body interface {
 // queues that take them. It belongs to the goroutine that made it until it is
 // proposed with [PutRun], at most once; from then on it belongs to the store.
 type Run struct {
-	name runName // set by the committer when the body is written
-	body Body    // released by the committer once encoded or unwanted
-	size int     // body.Size(), set when proposed
+	name     runName // set by the committer when the body is written
+	body     Body    // released by the committer once encoded or unwanted
+	size     int     // body.Size(), set when proposed
+	volatile bool    // does not outlive the boot
+	shared   bool    // more than one queue has, or had, a share
 
-	// refs counts the directory entries on disk that name this run. It belongs
-	// to the committer once traffic flows, to recovery before that.
+	// refs counts the shares whose body this is, on disk. It belongs to the
+	// committer once traffic flows, to recovery before that.
 	refs int
 
 	// Most runs go to a single queue, whose share is then part of the run.
@@ -46,6 +51,13 @@ type Run struct {
 // NewRun returns a run with the given body and no shares.
 func NewRun(body Body) *Run {
 	return &Run{body: body}
+}
+
+// NewVolatileRun returns a run that makes room in memory: its body can be read
+// back until the store is closed and is gone when it is opened again. It is
+// committed without a sync of its own.
+func NewVolatileRun(body Body) *Run {
+	return &Run{body: body, volatile: true}
 }
 
 // Share adds the queue's share of the run: count messages (1 to
@@ -62,9 +74,26 @@ func (r *Run) Share(queue, first uint64, count uint32, bytes uint64) *Share {
 	} else {
 		sh = new(Share)
 		r.others = append(r.others, sh)
+		r.shared = true
 	}
 	sh.run, sh.queue, sh.first, sh.count, sh.bytes = r, queue, first, count, bytes
 	return sh
+}
+
+// bodySpace and entrySpace are the key spaces of the run's body and of its
+// shares' entries.
+func (r *Run) bodySpace() byte {
+	if r.volatile {
+		return spaceVolatileBody
+	}
+	return spaceBody
+}
+
+func (r *Run) entrySpace() byte {
+	if r.volatile {
+		return spaceVolatileDirectory
+	}
+	return spaceDirectory
 }
 
 // Share is one queue's part in a run: its entry in the queue's directory.
@@ -77,7 +106,7 @@ type Share struct {
 	count uint32
 
 	stored  atomic.Bool // the entry and the body are committed
-	dropped atomic.Bool // set by the committer: a Drop or PurgeQueue was taken
+	dropped atomic.Bool // set by the committer: a Drop was taken
 
 	// The rest belongs to the committer once traffic flows, to recovery before.
 	written  bool    // the entry is on disk, or in the batch being built
@@ -98,9 +127,110 @@ func (sh *Share) Count() uint32 { return sh.count }
 // Bytes returns the size of the messages as given to [Run.Share].
 func (sh *Share) Bytes() uint64 { return sh.bytes }
 
-// Stored reports whether the share is durable, so that its messages may be
+// Stored reports whether the share is committed, so that its messages may be
 // dropped from memory and read back with [Store.ReadRun].
 func (sh *Share) Stored() bool { return sh.stored.Load() }
+
+// Volatile reports whether the share's run does not outlive the boot.
+func (sh *Share) Volatile() bool { return sh.run.volatile }
+
+// Place tells where the body of a stored run is, for a caller that keeps
+// millions of them and wants nothing but the place in memory.
+type Place struct {
+	Group, Index uint64
+	Part         uint32
+	Flags        uint8
+}
+
+const (
+	placeShared = 1 << iota
+	placeVolatile
+)
+
+// Chill returns the place of a share that is stored. The caller then forgets the
+// share and makes it anew with [Store.Warm] when it needs it: until then it must
+// propose nothing about it, and nothing but its PutRun may have been proposed.
+func (sh *Share) Chill() (p Place, ok bool) {
+	if !sh.stored.Load() {
+		return p, false
+	}
+	n := &sh.run.name
+	p = Place{Group: n.group, Index: n.index, Part: n.part}
+	if sh.run.shared {
+		p.Flags |= placeShared
+	}
+	if sh.run.volatile {
+		p.Flags |= placeVolatile
+	}
+	return p, true
+}
+
+// Warm returns the share of a run that was chilled, or found at the start: the
+// rest is as it was given to [Run.Share] or by [Store.Recover].
+func (s *Store) Warm(p Place, queue, first uint64, count uint32, bytes uint64, settled Settled) *Share {
+	name := runName{p.Group, p.Index, p.Part}
+	var sh *Share
+	if p.Flags&placeShared != 0 {
+		run := s.bodies.find(name)
+		sh = &Share{run: run, queue: queue, first: first, count: count, bytes: bytes}
+	} else {
+		run := &Run{name: name, volatile: p.Flags&placeVolatile != 0, refs: 1}
+		sh = run.Share(queue, first, count, bytes)
+	}
+	sh.written, sh.settled, sh.marked = true, settled, !settled.IsZero()
+	sh.stored.Store(true)
+	return sh
+}
+
+// sharedBodies are the runs on disk that more than one queue has a share in, and
+// how many do. What a single queue has needs no count.
+type sharedBodies struct {
+	mu   sync.Mutex
+	runs map[runName]*Run
+}
+
+// find returns the run of a shared body.
+func (b *sharedBodies) find(name runName) *Run {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if run := b.runs[name]; run != nil {
+		return run
+	}
+	// Its other shares are gone, or were never seen.
+	return b.addLocked(&Run{name: name, refs: 1})
+}
+
+// count adds a share to the body's count, at the start.
+func (b *sharedBodies) count(name runName) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	run := b.runs[name]
+	if run == nil {
+		run = b.addLocked(&Run{name: name})
+	}
+	run.refs++
+}
+
+func (b *sharedBodies) add(run *Run) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.addLocked(run)
+}
+
+func (b *sharedBodies) addLocked(run *Run) *Run {
+	run.shared = true
+	if b.runs == nil {
+		b.runs = make(map[runName]*Run)
+	}
+	b.runs[run.name] = run
+	return run
+}
+
+func (b *sharedBodies) remove(name runName) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.runs, name)
+}
 
 // Settled is a bitmap over the messages of a run: the bit i stands for the
 // share's i-th message.

@@ -11,26 +11,27 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/cockroachdb/pebble/v2"
 )
 
 var (
 	// ErrClosed answers what is asked of a store after Close.
 	ErrClosed = errors.New("store is closed")
-	// ErrFailed is wrapped by the error of everything that a failed write or
-	// sync has put in doubt, and of everything asked of the store after it.
+	// ErrFailed is wrapped by what [Store.Err] returns while the store is out of
+	// service, and by what a store answers that was closed or given up meanwhile.
 	ErrFailed = errors.New("store is out of service")
+	// ErrIncomplete is returned by [Open] for a data directory of which something
+	// is missing.
+	ErrIncomplete = errors.New("not complete")
 )
 
 // Waiter is told what became of proposals. Both methods are called without any
-// lock of the store held, one call at a time, on the committer goroutine or the
-// one that takes over from it after a failure or Close. They must not block.
+// lock of the store held, one call at a time. They must not block.
 // Waiters are compared with ==, so a Waiter is best a pointer.
 type Waiter interface {
 	// Durable is called once for each proposal, in the order of proposals: with
 	// nil when the proposal is durable, else with an error that wraps
-	// [ErrFailed] or [ErrClosed], when it may or may not be.
+	// [ErrFailed] or [ErrClosed], when it may or may not be. Only a store that is
+	// closed gives errors; one that is out of service takes its time.
 	Durable(err error)
 	// Flush is called after the Durable calls of one commit, once for each run
 	// of proposals with the same waiter. It is the place to send what Durable
@@ -43,104 +44,181 @@ type Waiter interface {
 type Store struct {
 	opts    Options
 	lock    io.Closer
-	db      *pebble.DB
 	orderly bool
 	ids     atomic.Uint64
 
-	recovery recovery
-	readers  sync.WaitGroup // reads under way; Add under mu while refusal is nil
+	life      context.Context // ends when the store is closed
+	end       context.CancelFunc
+	workers   sync.WaitGroup // housekeeper and reclaimer
+	measure   chan struct{}  // asks the housekeeper to measure the disk's space
+	reclaimer reclaimer
+	bodies    sharedBodies
+	counters  counters
+	stored    storedTotals
+	disk      diskTimes
+	space     spaceState
 
-	// Owned by the committer goroutine.
-	boots        uint64        // the stored boot counter
-	batch        *pebble.Batch // reused
-	batchRoom    int64         // what the batch was made for, in bytes
-	smallBatches int           // batches in a row that needed far less
-	fresh        []*Share      // shares the batch writes, reused
-	unsynced     bool          // something is committed that was not synced
-	chunkBytes   int64         // about how large a batch may be
+	// Owned by the committer.
+	boots         uint64 // the stored boot counter
+	commits       uint64 // number of the latest commit
+	unsyncedBytes int    // of batches committed since the last sync
 
-	// failed is closed when failure is set, stopped when the committer has ended.
-	failed  chan struct{}
-	stopped chan struct{}
-
-	// pendingBytes is changed under mu.
-	pendingBytes atomic.Int64
+	durable      atomic.Uint64 // number of the latest commit that is synced
+	pendingBytes atomic.Int64  // changed under mu
 
 	// mu guards what follows. It may be taken under any lock of the callers';
 	// nothing else is taken under it.
-	mu        sync.Mutex
-	wake      sync.Cond   // the committer waits here
-	pending   pending     // proposed and not yet taken
-	taken     []proposal  // taken and not yet answered
-	due       bool        // pending is to be taken
-	timer     *time.Timer // makes pending due after SettleDelay
-	armed     bool        // timer is running
-	closing   bool        // Close was called
-	refusal   error       // ErrClosed or failure: proposals are not committed any more
-	failure   error       // why the store is out of service
-	reporting bool        // the committer is calling waiters
-	refusing  bool        // a goroutine is answering with refusal
-	closeErr  error       // of closing the database
-	room      chan struct{}
+	mu     sync.Mutex
+	wake   sync.Cond // the committer waits here
+	landed sync.Cond // the reporter waits here
+	idle   sync.Cond // who waits for both of them to let go of the flights waits here
+	gen    *generation
+
+	pending pending     // proposed and not yet taken
+	due     bool        // pending is to be taken
+	timer   *time.Timer // makes pending due after SettleDelay
+	armed   bool        // timer is running
+
+	taken      *pending // what the committer took; from next and nextRecord on it is in no flight yet
+	next       int
+	nextRecord int
+	flights    []*flight // not yet reported, in order
+	unsynced   []*flight // reported, but not yet followed by a sync
+	working    bool      // a committer runs
+	applying   bool      // it hands the last flight to the database, and may never return
+	reporting  bool      // a reporter calls waiters
+	spare      spares
+
+	closing  bool          // Close was called
+	failure  error         // why the store is out of service, until it is in service again
+	refusal  error         // proposals are not committed any more: ErrClosed, or the failure of a store that was given up
+	refusing bool          // a goroutine is answering with refusal
+	stopped  chan struct{} // closed when nothing will happen any more
+	closeErr error         // of closing the database
+	room     chan struct{} // closed when Throttle's waiters are to look again
 }
 
 // Open opens the store in the data directory o.Dir, which it creates if it does
 // not exist. Only one process at a time may have it open: [ErrInUse]. A
-// directory that is not a store, or one of a newer version, is refused and left
-// untouched: [ErrForeign].
+// directory that is not a store, one of another version and one that is not
+// whole is refused and left as it is: [ErrForeign], [ErrIncomplete].
 //
-// After Open the caller loads the metadata with Config and every queue with
-// Directory, then calls Sweep, and only then lets traffic begin.
+// After Open the caller loads the metadata with Config and the directories of
+// all queues with Recover, and only then lets traffic begin.
 func Open(o Options) (*Store, error) {
 	o.EnsureDefaults()
 	if err := o.Validate(); err != nil {
 		return nil, fmt.Errorf("persistence options: %w", err)
 	}
-	lock, err := openDataDir(o.FS, o.Dir)
+	dir, err := openDataDir(o.FS, o.Dir)
 	if err != nil {
 		return nil, err
 	}
 	s := &Store{
-		opts:       o,
-		lock:       lock,
-		recovery:   newRecovery(),
-		chunkBytes: o.MemTableSize / 4,
-		failed:     make(chan struct{}),
-		stopped:    make(chan struct{}),
+		opts:    o,
+		lock:    dir.lock,
+		measure: make(chan struct{}, 1),
+		stopped: make(chan struct{}),
 	}
-	s.wake.L = &s.mu
-	if err := s.guard(s.openDatabase); err != nil {
-		if s.Err() != nil {
-			return nil, err // the database is half open and keeps its files
-		}
-		return nil, errors.Join(err, lock.Close())
+	s.life, s.end = context.WithCancel(context.Background())
+	s.wake.L, s.landed.L, s.idle.L = &s.mu, &s.mu, &s.mu
+	s.reclaimer.changed.L = &s.reclaimer.mu
+	g, err := s.open(dir)
+	if err != nil {
+		s.end()
+		return nil, errors.Join(err, dir.lock.Close())
 	}
-	s.newBatch(minBatchRoom)
+	s.measureSpace()
 	s.timer = time.AfterFunc(time.Hour, s.settlementsDue)
 	s.timer.Stop()
-	go s.commitLoop()
+	s.startGeneration(g)
+	s.workers.Go(s.restoreLoop)
+	s.workers.Go(s.housekeep)
+	s.workers.Go(s.reclaimLoop)
 	return s, nil
 }
 
-// guard runs f, which uses the database, and returns its error, or the failure
-// of the store if f is never to return because of it. Opening a database, Pebble
-// panics on some errors of the file system; they are errors here.
-func (s *Store) guard(f func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		defer func() {
-			if p := recover(); p != nil {
-				done <- fmt.Errorf("database: %v", p)
-			}
-		}()
-		done <- f()
-	}()
-	select {
-	case err := <-done:
-		return err
-	case <-s.failed:
-		return s.Err()
+// open opens the database of a data directory. That of an orderly stop must be
+// the one which that stop left behind, which is found out before anything in it
+// is changed.
+func (s *Store) open(dir dataDir) (g *generation, err error) {
+	if dir.state.kind == stateStopped {
+		if err := s.inspect(dir.state); err != nil {
+			return nil, refused(s.opts.Dir, err)
+		}
+	} else if err := checkManifest(s.opts.FS, s.opts.Dir); err != nil {
+		return nil, refused(s.opts.Dir, err)
 	}
+	if g, err = s.openGeneration(openMode{create: dir.state.kind == stateNew}); err != nil {
+		return nil, refused(s.opts.Dir, err)
+	}
+	err = g.run(func() error {
+		boots, _, err := getNumber(g.db, metaKey(metaBoot), 0)
+		if err != nil {
+			return fmt.Errorf("read boot counter: %w", err)
+		}
+		if s.commits, err = g.lastCommit(); err != nil {
+			return err
+		}
+		s.durable.Store(s.commits)
+		s.orderly = dir.state.kind != stateRunning
+		// From now on the last stop is one without a mark, until this run is over.
+		if err := writeState(s.opts.FS, s.opts.Dir, state{kind: stateRunning}); err != nil {
+			return err
+		}
+		if err := s.boot(g.db, boots); err != nil || dir.state.kind != stateNew {
+			return err
+		}
+		// Pebble creates the log of a new database before it raises the database's
+		// format. Only the next log tells damage from a write cut short. It begins
+		// with the flush, whose end need not be waited for.
+		_, err = g.db.AsyncFlush()
+		return err
+	})
+	if err != nil {
+		g.fs.cut()
+		return nil, fmt.Errorf("open data directory %s: %w", s.opts.Dir, err)
+	}
+	return g, nil
+}
+
+// inspect makes sure, without changing anything, that the database is the one
+// that an orderly stop left behind.
+func (s *Store) inspect(st state) error {
+	manifest, err := manifestSum(s.opts.FS, s.opts.Dir)
+	if err != nil {
+		return err
+	}
+	if manifest != st.manifest {
+		return fmt.Errorf("it is %w: its manifest is damaged or not that of the last stop", ErrIncomplete)
+	}
+	g, err := s.openGeneration(openMode{readOnly: true})
+	if err != nil {
+		return err
+	}
+	defer g.fs.cut()
+	return g.run(func() error {
+		last, err := g.lastCommit()
+		if err == nil && last != st.commit {
+			err = fmt.Errorf("it is %w: it was stopped at commit %d, and its database ends with %d", ErrIncomplete, st.commit, last)
+		}
+		return errors.Join(err, g.db.Close())
+	})
+}
+
+// startGeneration lets a committer and a reporter work with a database.
+func (s *Store) startGeneration(g *generation) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gen = g
+	s.spare.batches = nil
+	s.working, s.applying = true, false
+	s.failure = nil
+	if g.hasFailed() { // before it was in service
+		s.failLocked(g.cause)
+	}
+	go s.commitLoop(g)
+	go s.reportLoop(g)
 }
 
 // Orderly reports whether the store had been closed orderly before it was
@@ -152,82 +230,69 @@ func (s *Store) Orderly() bool { return s.orderly }
 func (s *Store) NewID() uint64 { return s.ids.Add(1) }
 
 // Err returns nil while the store is in service, and an error that wraps
-// [ErrFailed] once a write or sync has failed. It says nothing about Close.
+// [ErrFailed] while a write or sync has failed and could not be made up for yet.
+// It says nothing about Close.
 func (s *Store) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.failure
 }
 
-// Close commits and syncs everything proposed so far, writes the mark of an
-// orderly stop and closes the database and its directory. Proposals made
-// meanwhile may still be committed; later ones get [ErrClosed]. If ctx ends
-// first, its error is returned and the work goes on. A store that has failed is
-// given up instead of closed, because Pebble may hold its own locks for good:
-// Close returns the failure, and the directory stays locked until the process
-// ends. Further calls return the same.
+// Close commits and syncs everything proposed so far, writes what is in memory
+// into tables, marks the stop as orderly and closes the database and its
+// directory. Proposals made meanwhile may still be committed; later ones get
+// [ErrClosed]. All waiters of the earlier ones have been told by then. If ctx ends first, its error is returned and the work goes on. A
+// store that is out of service is given up: what is not durable is answered with
+// the failure, which Close returns. Further calls return the same.
 func (s *Store) Close(ctx context.Context) error {
+	s.reclaimer.close()
 	s.mu.Lock()
-	s.closing = true
-	s.due = true
-	s.wake.Signal()
+	if !s.closing {
+		s.closing = true
+		s.due = true
+		s.wake.Signal()
+		if s.failure != nil {
+			s.giveUpLocked(s.failure)
+		}
+	}
 	s.mu.Unlock()
 	select {
 	case <-s.stopped:
-	case <-s.failed:
-		return s.Err()
 	case <-ctx.Done():
 		return fmt.Errorf("close store: %w", context.Cause(ctx))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return errors.Join(s.failure, s.closeErr)
+	return s.closeErr
 }
 
 // finish ends an orderly stop. It runs on the committer, when proposals are
-// refused already and everything before has been committed.
-func (s *Store) finish() {
-	s.batch.Reset()
-	if err := setNumber(s.batch, metaKey(metaClean), s.boots); err != nil {
-		s.fail(err)
-		return
+// refused already and everything before has been committed and reported.
+func (s *Store) finish(g *generation) {
+	s.end()
+	s.timer.Stop()
+	s.workers.Wait()
+	g.readers.Wait()
+	err := g.run(func() error {
+		if err := g.db.Flush(); err != nil {
+			return fmt.Errorf("flush: %w", err)
+		}
+		return g.db.Close()
+	})
+	st := state{kind: stateStopped, commit: s.commits}
+	if err == nil {
+		st.manifest, err = manifestSum(s.opts.FS, s.opts.Dir)
 	}
-	if err := write(s.batch, true); err != nil {
-		s.fail(err)
-		return
+	if err == nil {
+		err = writeState(s.opts.FS, s.opts.Dir, st)
 	}
-	s.readers.Wait()
-	err := errors.Join(s.batch.Close(), s.db.Close(), s.lock.Close())
+	g.fs.cut()
+	err = errors.Join(err, s.lock.Close())
 	if err != nil {
-		err = fmt.Errorf("close store: %w", err)
+		err = fmt.Errorf("close store: %w: %w", ErrFailed, err)
 	}
 	s.mu.Lock()
 	s.closeErr = err
 	s.mu.Unlock()
-}
-
-// fail takes the store out of service. It may be called by any goroutine that
-// holds no lock of the store, more than once, and does not block.
-//
-// The committer may be held up inside Pebble for good, or be the caller. So a
-// new goroutine answers everything that is not answered yet, unless the
-// committer is just calling waiters: then it does so itself when it is done,
-// and the order of answers is kept.
-func (s *Store) fail(cause error) {
-	s.mu.Lock()
-	if s.failure != nil {
-		s.mu.Unlock()
-		return
-	}
-	err := fmt.Errorf("%w: %w", ErrFailed, cause)
-	s.failure, s.refusal = err, err
-	s.startRefusing()
-	close(s.failed)
-	s.wake.Signal()
-	s.mu.Unlock()
-
-	s.opts.Logger.Error("store is out of service", "error", cause)
-	if s.opts.Events.Failed != nil {
-		go s.opts.Events.Failed(err)
-	}
+	close(s.stopped)
 }

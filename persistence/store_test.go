@@ -13,9 +13,26 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.uber.org/goleak"
 )
+
+// TestCloseLeavesNoGoroutine is not parallel, so that no other test runs.
+func TestCloseLeavesNoGoroutine(t *testing.T) {
+	ignored := goleak.IgnoreCurrent()
+	fs := vfs.NewMem()
+	for range 3 {
+		s := mustOpen(t, Options{FS: fs})
+		q := s.NewID()
+		recovered(t, s)
+		for i := range uint64(10) {
+			put(t, s, q, i, strings.Repeat("x", 200<<10))
+		}
+		s.Propose(0, nil, Forget(q, 0, 10))
+		mustClose(t, s)
+	}
+	goleak.VerifyNone(t, ignored)
+}
 
 func TestFanOutSurvivesReopen(t *testing.T) {
 	t.Parallel()
@@ -27,14 +44,11 @@ func TestFanOutSurvivesReopen(t *testing.T) {
 	q1, q2 := s.NewID(), s.NewID()
 	r := NewRun(text("hello"))
 	a, b := r.Share(q1, 1, 2, 5), r.Share(q2, 77, 2, 5)
-	if a.Stored() {
-		t.Error("stored before it is proposed")
-	}
-	if _, err := s.ReadRun(a); !errors.Is(err, ErrNotStored) {
-		t.Errorf("ReadRun before commit: %v", err)
+	if _, err := readRun(s, a); a.Stored() || !errors.Is(err, ErrNotStored) {
+		t.Errorf("before it is proposed: %v, %v", a.Stored(), err)
 	}
 	mustPropose(t, s, PutRun(r))
-	wantKeys(t, s, 2, 0, 1)
+	wantKeys(t, s, keyCounts{entries: 2, bodies: 1})
 	if !a.Stored() || !b.Stored() {
 		t.Error("not stored after Durable")
 	}
@@ -47,47 +61,65 @@ func TestFanOutSurvivesReopen(t *testing.T) {
 	if !s.Orderly() {
 		t.Error("not orderly after Close")
 	}
-	d1, d2 := directory(t, s, q1), directory(t, s, q2)
-	if err := s.Sweep(); err != nil {
-		t.Fatal(err)
+	got := recovered(t, s)
+	if len(got) != 2 || got[0].Place != got[1].Place {
+		t.Fatalf("recovered %+v", got)
 	}
-	if len(d1) != 1 || len(d2) != 1 || d1[0].Share.run != d2[0].Share.run {
-		t.Fatalf("directories %+v and %+v do not share one run", d1, d2)
+	got[1].Place = Place{}
+	if want := (RecoveredRun{Queue: q2, First: 77, Count: 2, Bytes: 5, Settled: settled}); got[1] != want {
+		t.Errorf("recovered %+v, want %+v", got[1], want)
 	}
-	if got := d2[0]; got.First != 77 || got.Count != 2 || got.Bytes != 5 || got.Settled != settled {
-		t.Errorf("recovered %+v", got)
+	if !got[0].Settled.IsZero() {
+		t.Errorf("settled in the wrong queue: %v", got[0].Settled)
 	}
-	if !d1[0].Settled.IsZero() {
-		t.Errorf("settled in the wrong queue: %v", d1[0].Settled)
+	upTo, err := s.Delivered()
+	if err != nil || len(upTo) != 1 || upTo[q1] != 2 {
+		t.Errorf("Delivered: %v, %v", upTo, err)
 	}
-	if upTo, ok := s.DeliveredUpTo(q1); upTo != 2 || !ok {
-		t.Errorf("DeliveredUpTo: %d, %v", upTo, ok)
+	got[1].Place = got[0].Place
+	a, b = warm(s, got[0]), warm(s, got[1])
+	wantBody(t, s, b, "hello")
+	mustPropose(t, s, Drop(a), DropQueue(q1))
+	wantKeys(t, s, keyCounts{entries: 1, marks: 1, bodies: 1})
+	wantBody(t, s, b, "hello")
+	mustPropose(t, s, Drop(b), Drop(b))
+	wantKeys(t, s, keyCounts{})
+	if n := countKeys(t, s, spaceDelivered); n != 0 {
+		t.Errorf("%d delivered marks left", n)
 	}
-	if _, ok := s.DeliveredUpTo(q2); ok {
-		t.Error("delivered mark out of nowhere")
-	}
-	wantBody(t, s, d2[0].Share, "hello")
-
-	mustPropose(t, s, Drop(d1[0].Share))
-	wantKeys(t, s, 1, 1, 1)
-	wantBody(t, s, d2[0].Share, "hello")
-	mustPropose(t, s, Drop(d2[0].Share), Drop(d2[0].Share))
-	wantKeys(t, s, 0, 0, 0)
-	if _, err := s.ReadRun(d2[0].Share); !errors.Is(err, ErrNotStored) {
+	if _, err := readRun(s, b); !errors.Is(err, ErrNotStored) {
 		t.Errorf("ReadRun after Drop: %v", err)
+	}
+}
+
+func TestDeliveredOfAnUncleanStop(t *testing.T) {
+	t.Parallel()
+	fs := vfs.NewCrashableMem()
+	s := mustOpen(t, Options{FS: fs})
+	mustPropose(t, s, Delivered(s.NewID(), 5))
+	s = mustOpen(t, Options{FS: fs.CrashClone(vfs.CrashCloneCfg{})})
+	if upTo, err := s.Delivered(); upTo != nil || err != nil {
+		t.Errorf("Delivered: %v, %v", upTo, err)
+	}
+	if n := countKeys(t, s, spaceDelivered); n != 0 {
+		t.Errorf("%d marks left for a later stop to be believed", n)
 	}
 }
 
 func TestSettledBeforeCommitIsNotWritten(t *testing.T) {
 	t.Parallel()
-	var written atomic.Int64
-	s := mustOpen(t, Options{FS: vfs.NewMem(), Events: Events{Committed: func(i CommitInfo) { written.Add(int64(i.Bytes)) }}})
+	var runs, size atomic.Int64
+	s := mustOpen(t, Options{FS: vfs.NewMem(), Events: Events{Committed: func(i CommitInfo) {
+		runs.Add(int64(i.Runs))
+		size.Add(int64(i.Bytes))
+	}}})
 	q := s.NewID()
+	const body = 100 << 10
 	for _, dropFirst := range []bool{false, true} {
-		g := holdCommitter(s)
-		r := NewRun(text("gone"))
-		sh := r.Share(q, 1, 1, 4)
-		done := newResult()
+		g := holdCommits(s)
+		r := NewRun(text(make([]byte, body)))
+		sh := r.Share(q, 1, 1, body)
+		done := newReply()
 		if dropFirst {
 			s.Propose(0, nil, Drop(sh))
 		}
@@ -97,46 +129,79 @@ func TestSettledBeforeCommitIsNotWritten(t *testing.T) {
 		}
 		close(g.open)
 		done.want(t)
-		wantKeys(t, s, 0, 0, 0)
+		wantKeys(t, s, keyCounts{})
 		if sh.Stored() {
 			t.Error("stored although dropped before")
 		}
 	}
 	mustClose(t, s)
-	if n := written.Load(); n != 0 {
-		t.Errorf("%d bytes were written", n)
+	if runs.Load() != 0 || size.Load() >= body {
+		t.Errorf("%d runs, %d bytes were written", runs.Load(), size.Load())
 	}
 }
 
 func TestRecordsBeforeTheirPutRun(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, Options{FS: vfs.NewMem()})
-	q1, q2, q3 := s.NewID(), s.NewID(), s.NewID()
+	q1, q2 := s.NewID(), s.NewID()
 	r := NewRun(text("body"))
-	a, b, c := r.Share(q1, 1, 3, 4), r.Share(q2, 1, 3, 4), r.Share(q3, 1, 3, 4)
+	a, b := r.Share(q1, 1, 3, 4), r.Share(q2, 1, 3, 4)
 	var settled Settled
 	settled.Set(2)
 	mustPropose(t, s, Settle(a, settled), Drop(b))
-	mustPropose(t, s, PurgeQueue(q3, []*Share{c}))
-	wantKeys(t, s, 0, 0, 0)
+	wantKeys(t, s, keyCounts{})
 	mustPropose(t, s, PutRun(r))
-	wantKeys(t, s, 1, 1, 1)
-	if b.Stored() || c.Stored() {
+	wantKeys(t, s, keyCounts{entries: 1, marks: 1, bodies: 1})
+	if b.Stored() {
 		t.Error("a share dropped before its PutRun is stored")
 	}
 	mustPropose(t, s, Drop(a))
-	wantKeys(t, s, 0, 0, 0)
+	wantKeys(t, s, keyCounts{})
+}
+
+func TestReplaceKeepsTheNumber(t *testing.T) {
+	t.Parallel()
+	fs := vfs.NewMem()
+	s := mustOpen(t, Options{FS: fs})
+	q := s.NewID()
+	sh := put(t, s, q, 7, "version 0")
+	var settled Settled
+	settled.Set(0)
+	const versions = 20
+	for i := 1; i <= versions; i++ {
+		if i%3 == 0 {
+			s.Propose(0, nil, Settle(sh, settled))
+		}
+		r := NewRun(text(fmt.Sprint("version ", i)))
+		next := r.Share(q, 7, 1, 1)
+		s.Propose(0, nil, Drop(sh), PutRun(r))
+		sh = next
+		if i%2 == 0 {
+			mustPropose(t, s)
+			wantBody(t, s, sh, fmt.Sprint("version ", i))
+		}
+	}
+	s = reopen(t, s, fs)
+	got := recovered(t, s)
+	if len(got) != 1 || got[0].First != 7 || !got[0].Settled.IsZero() {
+		t.Fatalf("recovered %+v", got)
+	}
+	sh = warm(s, got[0])
+	wantBody(t, s, sh, fmt.Sprint("version ", versions))
+	wantKeys(t, s, keyCounts{entries: 1, bodies: 1})
+	mustPropose(t, s, Drop(sh))
+	wantKeys(t, s, keyCounts{})
 }
 
 func TestOnlyTheLastBitmapIsWritten(t *testing.T) {
 	t.Parallel()
 	fs := vfs.NewMem()
 	s := mustOpen(t, Options{FS: fs})
-	q := s.NewID()
 	r := NewRun(text("body"))
-	sh := r.Share(q, 1, 200, 4)
+	sh := r.Share(s.NewID(), 1, 200, 4)
 	mustPropose(t, s, PutRun(r))
-	g := holdCommitter(s)
+	before := s.Stats().Written
+	g := holdCommits(s)
 	var settled Settled
 	for i := range uint32(199) {
 		settled.Set(i)
@@ -144,8 +209,11 @@ func TestOnlyTheLastBitmapIsWritten(t *testing.T) {
 	}
 	close(g.open)
 	mustPropose(t, s)
+	if n := s.Stats().Written - before; n > 1000 {
+		t.Errorf("%d bytes written", n)
+	}
 	s = reopen(t, s, fs)
-	got := directory(t, s, q)
+	got := recovered(t, s)
 	if len(got) != 1 || got[0].Settled != settled {
 		t.Errorf("recovered %+v, want settled %x", got, settled)
 	}
@@ -154,33 +222,64 @@ func TestOnlyTheLastBitmapIsWritten(t *testing.T) {
 	}
 }
 
-func TestPurgeQueue(t *testing.T) {
+// TestVolatileRuns makes room in memory for messages that need not survive.
+func TestVolatileRuns(t *testing.T) {
 	t.Parallel()
-	for _, n := range []uint64{1, rangeDeleteFrom - 1, rangeDeleteFrom, 3 * rangeDeleteFrom} {
-		s := mustOpen(t, Options{FS: vfs.NewMem()})
-		q, other := s.NewID(), s.NewID()
-		var shares, kept []*Share
+	fs := vfs.NewMem()
+	infos := make(chan CommitInfo, 16)
+	s := mustOpen(t, Options{FS: fs, SettleDelay: time.Millisecond, Events: Events{Committed: func(i CommitInfo) { infos <- i }}})
+	q := s.NewID()
+	r := NewVolatileRun(text("gone with the boot"))
+	a, b := r.Share(q, 1, 1, 4), r.Share(s.NewID(), 1, 1, 4)
+	s.Propose(0, nil, PutRun(r))
+	if i := <-infos; i.Synced || i.Runs != 1 {
+		t.Errorf("commit %+v", i)
+	}
+	if !a.Volatile() || !a.Stored() {
+		t.Error("not stored")
+	}
+	wantKeys(t, s, keyCounts{volatile: 1})
+	p, ok := b.Chill()
+	if !ok {
+		t.Fatal("a stored share cannot be chilled")
+	}
+	mustPropose(t, s, Drop(a))
+	b = s.Warm(p, b.Queue(), b.First(), b.Count(), b.Bytes(), Settled{})
+	wantBody(t, s, b, "gone with the boot")
+	mustPropose(t, s, Drop(b))
+	wantKeys(t, s, keyCounts{})
+	r = NewVolatileRun(text("left"))
+	r.Share(q, 2, 1, 4)
+	mustPropose(t, s, PutRun(r))
+	s = reopen(t, s, fs)
+	if got := recovered(t, s); len(got) > 0 {
+		t.Errorf("recovered %+v", got)
+	}
+	wantKeys(t, s, keyCounts{})
+}
+
+func TestChilledShares(t *testing.T) {
+	t.Parallel()
+	s := mustOpen(t, Options{FS: vfs.NewMem()})
+	r := NewRun(text("body"))
+	shares := []*Share{r.Share(s.NewID(), 1, 2, 4), r.Share(s.NewID(), 5, 2, 4), r.Share(s.NewID(), 9, 2, 4)}
+	if _, ok := shares[0].Chill(); ok {
+		t.Error("a share that is not stored was chilled")
+	}
+	mustPropose(t, s, PutRun(r))
+	for i, sh := range shares {
+		p, ok := sh.Chill()
+		if !ok {
+			t.Fatal("a stored share cannot be chilled")
+		}
+		sh := s.Warm(p, sh.Queue(), sh.First(), sh.Count(), sh.Bytes(), Settled{})
+		wantBody(t, s, sh, "body")
 		var settled Settled
-		settled.Set(0)
-		for i := range n {
-			r := NewRun(text("body"))
-			shares = append(shares, r.Share(q, i, 1, 4))
-			if i%2 == 0 {
-				kept = append(kept, r.Share(other, i, 1, 4))
-			}
-			s.Propose(0, nil, PutRun(r), Settle(shares[i], settled))
-		}
-		s.Propose(0, nil, Delivered(q, n))
-		mustPropose(t, s, PurgeQueue(q, shares))
-		wantKeys(t, s, len(kept), 0, len(kept))
-		if got := countKeys(t, s, spaceDelivered); got != 0 {
-			t.Errorf("%d delivered marks left", got)
-		}
-		for _, sh := range kept {
-			wantBody(t, s, sh, "body")
-		}
-		mustPropose(t, s, PurgeQueue(other, kept))
-		wantKeys(t, s, 0, 0, 0)
+		settled.Set(1)
+		mustPropose(t, s, Settle(sh, settled))
+		mustPropose(t, s, Drop(sh))
+		left := len(shares) - 1 - i
+		wantKeys(t, s, keyCounts{entries: left, bodies: min(left, 1)})
 	}
 }
 
@@ -210,9 +309,7 @@ func TestSettlementsAreCommittedByThemselves(t *testing.T) {
 	t.Parallel()
 	infos := make(chan CommitInfo, 16)
 	s := mustOpen(t, Options{FS: vfs.NewMem(), SettleDelay: time.Millisecond, Events: Events{Committed: func(i CommitInfo) { infos <- i }}})
-	r := NewRun(text("body"))
-	sh := r.Share(s.NewID(), 1, 1, 4)
-	mustPropose(t, s, PutRun(r))
+	sh := put(t, s, s.NewID(), 1, "body")
 	if i := <-infos; !i.Synced || i.Runs != 1 || i.Records != 1 {
 		t.Errorf("put: %+v", i)
 	}
@@ -235,15 +332,14 @@ func TestAnswersComeInOrder(t *testing.T) {
 	s := mustOpen(t, Options{FS: vfs.NewMem()})
 	var j journal
 	a, b := &named{"a", &j}, &named{"b", &j}
-	g := holdCommitter(s)
+	g := holdCommits(s)
 	s.Propose(0, a, SetConfig([]byte("k"), nil))
 	s.Propose(0, a, SetConfig([]byte("k"), nil))
 	s.Propose(0, nil, SetConfig([]byte("k"), nil))
 	s.Propose(0, a)
 	s.Propose(0, b)
 	close(g.open)
-	mustPropose(t, s)
-	mustClose(t, s)
+	mustClose(t, s) // tells everybody first
 	want := []string{"a durable <nil>", "a durable <nil>", "a durable <nil>", "b durable <nil>", "a flush", "b flush"}
 	if !slices.Equal(j.calls, want) {
 		t.Errorf("calls %q, want %q", j.calls, want)
@@ -256,7 +352,7 @@ func TestLargeListIsCutIntoBatches(t *testing.T) {
 	s := mustOpen(t, Options{FS: vfs.NewMem(), Events: Events{Committed: func(i CommitInfo) { sizes = append(sizes, i.Bytes) }}})
 	q := s.NewID()
 	body := text(strings.Repeat("x", 100<<10))
-	g := holdCommitter(s)
+	g := holdCommits(s)
 	for i := range uint64(20) {
 		r := NewRun(body)
 		r.Share(q, i, 1, uint64(len(body)))
@@ -267,7 +363,7 @@ func TestLargeListIsCutIntoBatches(t *testing.T) {
 	s.Propose(0, nil, PutRun(big))
 	close(g.open)
 	mustPropose(t, s)
-	wantKeys(t, s, 21, 0, 21)
+	wantKeys(t, s, keyCounts{entries: 21, bodies: 21})
 	wantBody(t, s, sh, strings.Repeat("y", 3<<20))
 	mustClose(t, s)
 	if len(sizes) < 10 {
@@ -282,7 +378,7 @@ func TestThrottle(t *testing.T) {
 	if err := s.Throttle(ctx); err != nil {
 		t.Fatal(err)
 	}
-	g := holdCommitter(s)
+	g := holdCommits(s)
 	r := NewRun(text(strings.Repeat("x", 1000)))
 	r.Share(s.NewID(), 1, 1, 1000)
 	s.Propose(0, nil, PutRun(r))
@@ -306,11 +402,10 @@ func TestClose(t *testing.T) {
 	t.Parallel()
 	fs := vfs.NewMem()
 	s := mustOpen(t, Options{FS: fs})
-	q := s.NewID()
-	g := holdCommitter(s)
+	g := holdCommits(s)
 	r := NewRun(text("body"))
-	sh := r.Share(q, 1, 1, 4)
-	done := newResult()
+	sh := r.Share(s.NewID(), 1, 1, 4)
+	done := newReply()
 	s.Propose(0, done, PutRun(r))
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -321,19 +416,19 @@ func TestClose(t *testing.T) {
 	done.want(t)
 	mustClose(t, s)
 	mustClose(t, s)
-	late := newResult()
+	late := newReply()
 	s.Propose(0, late, Drop(sh))
-	if err := <-late; !errors.Is(err, ErrClosed) {
+	if err := late.wait(); !errors.Is(err, ErrClosed) {
 		t.Errorf("Durable(%v) after Close", err)
 	}
 	if err := s.Err(); err != nil {
 		t.Errorf("Err after Close: %v", err)
 	}
-	if _, err := s.ReadRun(sh); !errors.Is(err, ErrClosed) {
+	if _, err := readRun(s, sh); !errors.Is(err, ErrClosed) {
 		t.Errorf("ReadRun after Close: %v", err)
 	}
 	s = mustOpen(t, Options{FS: fs})
-	if got := directory(t, s, q); len(got) != 1 {
+	if got := recovered(t, s); len(got) != 1 {
 		t.Errorf("recovered %+v", got)
 	}
 }
@@ -350,109 +445,5 @@ func TestIDsAreNeverReused(t *testing.T) {
 	s = reopen(t, s, fs)
 	if id := s.NewID(); id <= last || last <= first {
 		t.Errorf("ids %x, %x, then %x", first, last, id)
-	}
-}
-
-func TestSweep(t *testing.T) {
-	t.Parallel()
-	fs := vfs.NewMem()
-	s := mustOpen(t, Options{FS: fs})
-	live, dead1, dead2 := s.NewID(), s.NewID(), s.NewID()
-	var settled Settled
-	settled.Set(0)
-	for i := range uint64(10) {
-		r := NewRun(text("body"))
-		sh := r.Share(dead1, i, 2, 4)
-		r.Share(dead2, i, 2, 4)
-		if i < 3 {
-			r.Share(live, i, 2, 4)
-		}
-		s.Propose(0, nil, PutRun(r), Settle(sh, settled))
-	}
-	s.Propose(0, nil, Delivered(dead1, 1), Delivered(live, 1))
-	mustPropose(t, s)
-	wantKeys(t, s, 23, 10, 10)
-	s = reopen(t, s, fs)
-	if n := len(directory(t, s, live)); n != 3 {
-		t.Errorf("%d runs", n)
-	}
-	for range 2 {
-		if err := s.Sweep(); err != nil {
-			t.Fatal(err)
-		}
-		wantKeys(t, s, 3, 0, 3)
-	}
-	if n := countKeys(t, s, spaceDelivered); n != 1 {
-		t.Errorf("%d delivered marks, want 1", n)
-	}
-	if err := s.Directory(dead1, nil); err == nil {
-		t.Error("Directory after Sweep is not refused")
-	}
-}
-
-func TestDamageIsReported(t *testing.T) {
-	t.Parallel()
-	fs := vfs.NewMem()
-	s := mustOpen(t, Options{FS: fs})
-	q := s.NewID()
-	var shares []*Share
-	var settled Settled
-	settled.Set(1)
-	for i := range uint64(4) {
-		r := NewRun(text("body"))
-		shares = append(shares, r.Share(q, i, 2, 4))
-		s.Propose(0, nil, PutRun(r), Settle(shares[i], settled))
-	}
-	mustPropose(t, s, SetConfig([]byte("k"), []byte("v")))
-	bodyKey := func(i int) []byte {
-		key := make([]byte, bodyKeyLen)
-		putBodyKey(key, shares[i].run.name)
-		return key
-	}
-	flip(t, s, bodyKey(0))
-	if err := s.db.Delete(bodyKey(1), pebble.Sync); err != nil {
-		t.Fatal(err)
-	}
-	for i := range 2 {
-		var damage *DamagedError
-		if _, err := s.ReadRun(shares[i]); !errors.As(err, &damage) || damage.Queue != q {
-			t.Errorf("ReadRun: %v", err)
-		}
-	}
-	flip(t, s, entryKey(spaceDirectory, q, 2))
-	flip(t, s, entryKey(spaceSettled, q, 3))
-	flip(t, s, appendConfigKey(nil, []byte("k")))
-	s = reopen(t, s, fs)
-	if err := s.Config(func(_, _ []byte) error { return nil }); !errors.Is(err, ErrDamaged) {
-		t.Errorf("Config: %v", err)
-	}
-	var seen []uint64
-	err := s.Directory(q, func(r RecoveredRun) error {
-		seen = append(seen, r.First)
-		if r.First == 3 && !r.Settled.IsZero() {
-			t.Error("a damaged mark was believed")
-		}
-		return nil
-	})
-	if !errors.Is(err, ErrDamaged) || !slices.Equal(seen, []uint64{0, 1, 3}) {
-		t.Errorf("Directory: %v, %v", seen, err)
-	}
-	if err := s.Sweep(); err == nil {
-		t.Error("Sweep goes on without a whole directory")
-	}
-	wantKeys(t, s, 4, 4, 3)
-}
-
-// flip changes the last byte of a stored value.
-func flip(t *testing.T, s *Store, key []byte) {
-	t.Helper()
-	value, closer, err := s.db.Get(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	changed := slices.Clone(value)
-	changed[len(changed)-1] ^= 1
-	if err := errors.Join(closer.Close(), s.db.Set(key, changed, pebble.Sync)); err != nil {
-		t.Fatal(err)
 	}
 }

@@ -23,7 +23,7 @@ const (
 
 // Lengths of the fixed payloads.
 const (
-	entryPayloadLen   = bodyKeyLen - 1 + 4 + 8 // name, count, bytes
+	entryPayloadLen   = bodyKeyLen - 1 + 4 + 8 + 1 // name, count, bytes, flags
 	settledPayloadLen = 4 * 8
 	numberPayloadLen  = 8
 )
@@ -94,9 +94,10 @@ func unsealFixed(key, value []byte, queue uint64, length int) ([]byte, error) {
 
 // entry is the payload of a directory entry.
 type entry struct {
-	name  runName
-	count uint32
-	bytes uint64
+	name   runName
+	count  uint32
+	bytes  uint64
+	shared bool // flag bit 0: entries of other queues may name the same body
 }
 
 // put writes e into dst, which must be entryPayloadLen long.
@@ -107,6 +108,10 @@ func (e entry) put(dst []byte) {
 	binary.BigEndian.PutUint32(dst[16:], e.name.part)
 	binary.BigEndian.PutUint32(dst[20:], e.count)
 	binary.BigEndian.PutUint64(dst[24:], e.bytes)
+	dst[32] = 0
+	if e.shared {
+		dst[32] = 1
+	}
 }
 
 // unsealEntry verifies and decodes a directory entry.
@@ -121,8 +126,9 @@ func unsealEntry(key, value []byte, queue uint64) (entry, error) {
 			index: binary.BigEndian.Uint64(p[8:]),
 			part:  binary.BigEndian.Uint32(p[16:]),
 		},
-		count: binary.BigEndian.Uint32(p[20:]),
-		bytes: binary.BigEndian.Uint64(p[24:]),
+		count:  binary.BigEndian.Uint32(p[20:]),
+		bytes:  binary.BigEndian.Uint64(p[24:]),
+		shared: p[32]&1 != 0,
 	}
 	if e.count == 0 || e.count > MaxRunMessages {
 		return entry{}, damaged(key, queue, "a run of %d messages", e.count)

@@ -17,7 +17,7 @@ import (
 
 // seeds is how many histories a crash test makes.
 func seeds() uint64 {
-	if testing.Short() {
+	if testing.Short() || raceEnabled {
 		return 4
 	}
 	return 24

@@ -138,6 +138,7 @@ func (v *VHost) addQueueLocked(d *QueueDeclaration, id uint64) *Queue {
 	if d.Exclusive {
 		q.owner = d.Owner
 	}
+	q.engine.Keeper = (*keeper)(q)
 	v.queues[d.Name] = q
 	v.changeRoutes(func(r *exchanges.Router[*Queue]) { r.AddQueue(q.name, q) })
 	return q
@@ -173,14 +174,18 @@ func (v *VHost) DeclareQueuePassive(name string, owner uint64) (Declared, *wire.
 	return q.declared(), nil
 }
 
-// PurgeQueue drops the ready messages of a queue and says how many there were.
-// Errors: 404, 405.
-func (v *VHost) PurgeQueue(name string, owner uint64) (uint32, *wire.Error) {
+// PurgeQueue drops the ready messages of a queue and says how many there were. w
+// as in DeclareQueue. Errors: 404, 405.
+func (v *VHost) PurgeQueue(name string, owner uint64, w persistence.Waiter) (purged uint32, waiting bool, err *wire.Error) {
 	q, err := v.Queue(name, owner)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
-	return uint32(min(q.purge(), 1<<32-1)), nil
+	n := q.purge()
+	if waiting = q.durable && n > 0 && w != nil; waiting {
+		v.hosts.store.Sync(w)
+	}
+	return uint32(min(n, 1<<32-1)), waiting, nil
 }
 
 // DeleteQueue deletes a queue with its bindings and says how many ready messages

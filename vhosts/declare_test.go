@@ -242,7 +242,7 @@ func TestExclusivity(t *testing.T) {
 		wantError(t, err, wire.ResourceLocked, locked("mine"))
 		_, err = b.DeclareQueuePassive("mine", 2)
 		wantError(t, err, wire.ResourceLocked, locked("mine"))
-		_, err = b.PurgeQueue("mine", 2)
+		_, _, err = b.PurgeQueue("mine", 2, nil)
 		wantError(t, err, wire.ResourceLocked, locked("mine"))
 		_, _, err = b.DeleteQueue("mine", false, false, 2, nil)
 		wantError(t, err, wire.ResourceLocked, locked("mine"))

@@ -73,7 +73,7 @@ func TestDeleteMissing(t *testing.T) {
 	if ready != 0 || waiting || err != nil {
 		t.Errorf("deleting what is missing answers %d, %t, %v", ready, waiting, err)
 	}
-	_, err = b.PurgeQueue("missing", 1)
+	_, _, err = b.PurgeQueue("missing", 1, nil)
 	wantError(t, err, wire.NotFound, "no queue 'missing' in vhost '/'")
 }
 
@@ -97,7 +97,7 @@ func TestPurge(t *testing.T) {
 	in := newInbox("c", false, 2)
 	b.publish(t, "", "q", true, nil, "1", "2", "3", "4", "5")
 	consume(t, q, in)
-	if n, err := b.PurgeQueue("q", 1); n != 3 || err != nil {
+	if n, _, err := b.PurgeQueue("q", 1, nil); n != 3 || err != nil {
 		t.Errorf("purged %d, %v, want 3", n, err)
 	}
 	if s := q.Stats(); s.Ready != 0 || s.Unacked != 2 {

@@ -56,7 +56,7 @@ func tryOpen(t testing.TB, fs vfs.FS, o Options) (*broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.Cleanup(hosts.pages.stop)
+	t.Cleanup(hosts.stopWorkers)
 	v, _ := hosts.VHost("/")
 	return &broker{Hosts: hosts, VHost: v, store: store}, nil
 }

@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/lagomq/lagomq/persistence"
 )
@@ -35,8 +36,14 @@ type Options struct {
 	// ResidentBytes is how many bytes of messages a queue keeps in memory when they
 	// can be read back from the store. Default: 16 MiB.
 	ResidentBytes uint64
+	// ResidentBudget is how many bytes of messages all queues together keep in
+	// memory before each keeps only the least it needs. Default: 128 MiB.
+	ResidentBudget uint64
 	// PageReaders is how many goroutines read messages back. Default: 2.
 	PageReaders int
+	// Alarms hold publishers back while they are raised. Default: alarms of its own,
+	// which nobody raises.
+	Alarms *Alarms
 	// Logger gets what operators should know. Default: slog.Default().
 	Logger *slog.Logger
 	// Strict makes a broken invariant panic, as tests want it, instead of being
@@ -52,8 +59,14 @@ func (o *Options) EnsureDefaults() {
 	if o.ResidentBytes == 0 {
 		o.ResidentBytes = 16 << 20
 	}
+	if o.ResidentBudget == 0 {
+		o.ResidentBudget = 128 << 20
+	}
 	if o.PageReaders == 0 {
 		o.PageReaders = 2
+	}
+	if o.Alarms == nil {
+		o.Alarms = new(Alarms)
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -88,6 +101,9 @@ type Hosts struct {
 	store   *persistence.Store
 	users   *Users
 	pages   *pageReaders
+	janitor *janitor
+
+	resident atomic.Int64 // bytes of messages in memory
 
 	tx sync.Mutex // one transaction at a time settles and proposes, see CommitTx
 
@@ -103,7 +119,7 @@ func Open(o Options) (*Hosts, error) {
 		return nil, err
 	}
 	h := &Hosts{options: o, log: o.Logger, store: o.Store, users: o.Users, byName: map[string]*VHost{}}
-	h.pages = newPageReaders(o.Store)
+	h.pages, h.janitor = newPageReaders(o.Store), newJanitor(h)
 	if err := h.recover(); err != nil {
 		return nil, fmt.Errorf("recover the virtual hosts: %w", err)
 	}
@@ -113,6 +129,7 @@ func Open(o Options) (*Hosts, error) {
 		}
 	}
 	h.pages.start(o.PageReaders)
+	h.janitor.start()
 	return h, nil
 }
 
@@ -142,24 +159,26 @@ func (h *Hosts) Users() *Users { return h.users }
 // Healthy is nil while the broker can keep what it is given.
 func (h *Hosts) Healthy() error { return h.store.Err() }
 
-// Throttle holds a publisher of persistent messages back while too much is on its
-// way to the disk. It is called without locks, and returns an error when ctx ends
-// or nothing can be stored any more.
-func (h *Hosts) Throttle(ctx context.Context) error {
-	if err := h.store.Throttle(ctx); err != nil {
-		return err
-	}
-	return h.store.Err()
-}
+// Alarms are what keeps the broker from taking messages.
+func (h *Hosts) Alarms() *Alarms { return h.options.Alarms }
+
+// Throttle holds a publisher back while too much is on its way to the disk. It is
+// called without locks, and returns an error when ctx ends.
+func (h *Hosts) Throttle(ctx context.Context) error { return h.store.Throttle(ctx) }
 
 // Close records how far each durable queue had been delivered, so that the next
-// start knows which messages are redeliveries, and stops the page readers. The
+// start knows which messages are redeliveries, and stops the page readers and the janitor. The
 // connections must be closed by then; the store is the caller's to close.
 func (h *Hosts) Close() {
-	h.pages.stop()
+	h.stopWorkers()
 	for _, v := range h.VHosts() {
 		v.recordDelivered()
 	}
+}
+
+func (h *Hosts) stopWorkers() {
+	h.janitor.stop()
+	h.pages.stop()
 }
 
 var errNotUnacked = errors.New("a message is rejected but not in the queue")

@@ -4,7 +4,7 @@
 package vhosts
 
 import (
-	"errors"
+	"fmt"
 	"sync"
 
 	"github.com/lagomq/lagomq/persistence"
@@ -15,6 +15,7 @@ import (
 // neither a connection nor a queue's lock ever waits for the disk.
 type pageReaders struct {
 	store   *persistence.Store
+	pages   queue.Pages
 	workers sync.WaitGroup
 
 	mu      sync.Mutex
@@ -23,9 +24,25 @@ type pageReaders struct {
 	closed  bool
 }
 
+// pageRequest is runs of one queue whose pages are wanted, oldest first.
 type pageRequest struct {
 	queue *Queue
+	runs  []wantedRun
+}
+
+// wantedRun is a run and its share, which is only to be looked at under the
+// queue's lock.
+type wantedRun struct {
 	run   *queue.Run
+	share *persistence.Share
+	count uint32
+}
+
+// loadedPage is the answer to a wanted run.
+type loadedPage struct {
+	run  *queue.Run
+	page *queue.Page // held for the receiver, nil with an error
+	err  error
 }
 
 func newPageReaders(store *persistence.Store) *pageReaders {
@@ -49,22 +66,33 @@ func (p *pageReaders) stop() {
 	p.workers.Wait()
 }
 
-// read asks for the page of run r, for q.loaded. Called under the queue's lock.
-func (p *pageReaders) read(q *Queue, r *queue.Run) {
+// read asks for the pages of runs, for q.loaded. Called under the queue's lock.
+func (p *pageReaders) read(q *Queue, runs []*queue.Run) {
+	request := pageRequest{queue: q, runs: make([]wantedRun, len(runs))}
+	for i, r := range runs {
+		share, _ := r.Stored.(*persistence.Share)
+		request.runs[i] = wantedRun{r, share, r.Count}
+	}
 	p.mu.Lock()
-	p.wanted = append(p.wanted, pageRequest{q, r})
+	p.wanted = append(p.wanted, request)
 	p.mu.Unlock()
 	p.changed.Signal()
 }
 
 func (p *pageReaders) work() {
+	var loaded []loadedPage
 	for {
 		request, ok := p.next()
 		if !ok {
 			return
 		}
-		page, err := p.load(request.run)
-		request.queue.loaded(request.run, page, err)
+		for _, w := range request.runs {
+			page, err := p.load(w.share, w.count)
+			loaded = append(loaded, loadedPage{w.run, page, err})
+		}
+		request.queue.loaded(loaded)
+		clear(loaded)
+		loaded = loaded[:0]
 	}
 }
 
@@ -83,16 +111,26 @@ func (p *pageReaders) next() (pageRequest, bool) {
 	return request, true
 }
 
-var errNotStored = errors.New("the run is neither in memory nor in the store")
-
-func (p *pageReaders) load(r *queue.Run) (*queue.Page, error) {
-	share, ok := r.Stored.(*persistence.Share)
-	if !ok {
-		return nil, errNotStored
+// load reads the page of a share that stands for count messages.
+func (p *pageReaders) load(share *persistence.Share, count uint32) (page *queue.Page, err error) {
+	if share == nil {
+		return nil, fmt.Errorf("%w: the run is neither in memory nor in the store", persistence.ErrDamaged)
 	}
-	body, err := p.store.ReadRun(share)
-	if err != nil {
-		return nil, err
+	err = p.store.ReadRun(share, func(body []byte) error {
+		parsed, err := p.pages.Parse(body)
+		if err != nil {
+			return fmt.Errorf("%w: %w", persistence.ErrDamaged, err)
+		}
+		if uint32(parsed.Len()) != count {
+			parsed.Release()
+			return fmt.Errorf("%w: a run of %d messages has %d", persistence.ErrDamaged, count, parsed.Len())
+		}
+		page = parsed
+		return nil
+	})
+	if err != nil && page != nil {
+		page.Release()
+		page = nil
 	}
-	return queue.ParsePage(body)
+	return page, err
 }

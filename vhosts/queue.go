@@ -4,8 +4,6 @@
 package vhosts
 
 import (
-	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -48,6 +46,9 @@ type Queue struct {
 	leaving     []uint64  // rejected messages to be dead-lettered whose page is not here, or that come after one
 	letters     []letter  // rejected messages to be dead-lettered, before those
 	idleSince   time.Time // last time the queue became unused
+	touched     bool      // something happened since the janitor was here
+	resting     int       // times in a row that the janitor found it untouched
+	resident    uint64    // what of Hosts.resident is this queue's
 }
 
 // QueueCounters count a queue's messages since it was made or recovered.
@@ -107,18 +108,6 @@ func (q *Queue) publish(p *Publication) {
 	}
 	p.keepLocked(run)
 	q.trimLocked()
-}
-
-// trimLocked keeps the queue's pages within their share of memory.
-func (q *Queue) trimLocked() {
-	q.engine.Trim(q.vhost.hosts.options.ResidentBytes, isStored)
-	q.engine.ReleasePages()
-}
-
-// isStored says whether a run's page can be read back.
-func isStored(r *queue.Run) bool {
-	share, ok := r.Stored.(*persistence.Share)
-	return ok && share.Stored()
 }
 
 // Consume adds a consumer. ready is called under the queue's lock just before
@@ -280,155 +269,18 @@ func (q *Queue) Dispatch() {
 	q.dispatchLocked()
 }
 
-// purge settles all ready messages and says how many there were.
+// purge settles all ready messages and says how many there were. What the store
+// has to know of it is proposed when it returns.
 func (q *Queue) purge() uint64 {
+	tx := &q.vhost.hosts.tx // no transaction holds records back, see settleInto
+	tx.Lock()
+	defer tx.Unlock()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	n := q.engine.Purge(&q.fx)
 	q.applyLocked()
 	return n
 }
-
-func (q *Queue) dispatchLocked() {
-	if q.deleted || q.damaged != nil {
-		q.applyLocked()
-		return
-	}
-	for more := true; more; {
-		more = q.engine.Dispatch(&q.fx)
-		q.applyLocked()
-	}
-}
-
-// applyLocked carries out the effects of the steps since the last call:
-// deliveries first, then what the store has to know, then pages to load.
-func (q *Queue) applyLocked() {
-	defer q.fx.Reset() // also if a sink panics: nothing is delivered twice
-	for i := range q.fx.Deliveries {
-		q.deliverLocked(&q.fx.Deliveries[i])
-	}
-	q.answerEmptyLocked(q.fx.Empty)
-	q.collectLocked()
-	q.proposeLocked()
-	for _, r := range q.fx.Loads {
-		q.vhost.hosts.pages.read(q, r)
-	}
-	q.engine.ReleasePages()
-}
-
-// collectLocked turns what the engine settled into records for the store.
-func (q *Queue) collectLocked() {
-	for _, r := range q.fx.Marked {
-		if share, ok := r.Stored.(*persistence.Share); ok && !r.Done() {
-			q.records = append(q.records, persistence.Settle(share, persistence.Settled(r.Settled())))
-		}
-	}
-	for _, r := range q.fx.Done {
-		if share, ok := r.Stored.(*persistence.Share); ok {
-			q.records = append(q.records, persistence.Drop(share))
-		}
-	}
-}
-
-func (q *Queue) proposeLocked() {
-	if len(q.records) > 0 && !q.holding {
-		q.vhost.hosts.store.Propose(0, nil, q.records...)
-		q.forgetRecordsLocked()
-	}
-}
-
-func (q *Queue) forgetRecordsLocked() {
-	clear(q.records)
-	if cap(q.records) > keptRecords {
-		q.records = nil
-	}
-	q.records = q.records[:0]
-}
-
-// keptRecords is how many records a queue keeps room for after a large step.
-const keptRecords = 4096
-
-// deliverLocked hands one delivery to its sink, or returns its messages if the
-// channel is gone.
-func (q *Queue) deliverLocked(d *queue.Delivery) {
-	n := uint64(d.Count)
-	if !d.Consumer.Sink.Deliver(d) {
-		if d.Consumer.NoAck {
-			return // settled when handed out, as without acknowledgements it always is
-		}
-		numbers := make([]uint64, 0, d.Count)
-		for i := range d.Count {
-			numbers = append(numbers, d.Number(i))
-		}
-		q.engine.Return(numbers)
-		q.engine.Credit(d.Consumer, d.Count)
-		return
-	}
-	if d.Redelivered {
-		q.stats.Redelivered += n
-	}
-	switch {
-	case d.Get && d.Consumer.NoAck:
-		q.stats.GotNo += n
-	case d.Get:
-		q.stats.Got += n
-	case d.Consumer.NoAck:
-		q.stats.DeliveredNo += n
-	default:
-		q.stats.Delivered += n
-	}
-}
-
-// answerEmptyLocked tells basic.gets that there is no message for them: a
-// Delivery with Get set and a Count of 0.
-func (q *Queue) answerEmptyLocked(gets []*queue.Consumer) {
-	for _, c := range gets {
-		q.stats.GetEmpty++
-		c.Sink.Deliver(&queue.Delivery{Consumer: c, Get: true})
-	}
-}
-
-// loaded feeds back the page of a run, read from the store by a page reader.
-func (q *Queue) loaded(r *queue.Run, page *queue.Page, err error) {
-	if err == nil && uint32(page.Len()) != r.Count {
-		err = fmt.Errorf("%w: a run of %d messages has %d", persistence.ErrDamaged, r.Count, page.Len())
-	}
-	q.mu.Lock()
-	var cancelled []*queue.Consumer
-	switch {
-	case q.deleted || r.Done() || errors.Is(err, persistence.ErrClosed):
-	case err == nil:
-		q.engine.Loaded(r, page)
-		q.fetchLocked()
-		q.dispatchLocked()
-		q.trimLocked()
-	case errors.Is(err, persistence.ErrDamaged) || errors.Is(err, errNotStored):
-		cancelled = q.breakLocked(err)
-	default:
-		// The disk may answer next time.
-		q.vhost.hosts.log.Error("cannot read messages, trying again",
-			"vhost", q.vhost.name, "queue", q.name, "error", err)
-		q.engine.LoadFailed(r)
-		time.AfterFunc(loadRetry, q.reload)
-	}
-	letters := len(q.letters) > 0
-	q.mu.Unlock()
-	tellCancelled(cancelled)
-	if letters {
-		q.forward()
-	}
-}
-
-// reload asks again for the pages that could not be read.
-func (q *Queue) reload() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.fetchLocked()
-	q.dispatchLocked()
-}
-
-// loadRetry is how long a queue waits after a failed read before it reads again.
-const loadRetry = time.Second
 
 // breakLocked takes the queue out of service: some of its messages cannot be
 // read any more. Its consumers, which it returns, are to be told.
@@ -455,15 +307,18 @@ func (q *Queue) removeLocked() (ready uint64, consumers []*queue.Consumer) {
 	consumers = slices.Clone(q.engine.Consumers())
 	ready = q.engine.Ready()
 	q.answerEmptyLocked(q.engine.TakeGets())
+	q.engine.Runs(func(r *queue.Run) {
+		if share, ok := r.Stored.(*persistence.Share); ok {
+			q.records = append(q.records, persistence.Drop(share))
+		}
+	})
+	q.engine.Cold(func(first, end uint64) {
+		q.records = append(q.records, persistence.Forget(q.id, first, end))
+	})
 	if q.durable {
-		var shares []*persistence.Share
-		q.engine.Runs(func(r *queue.Run) {
-			if share, ok := r.Stored.(*persistence.Share); ok {
-				shares = append(shares, share)
-			}
-		})
-		q.records = append(q.records, persistence.PurgeQueue(q.id, shares))
+		q.records = append(q.records, persistence.DropQueue(q.id))
 	}
 	q.engine, q.leaving = queue.Engine{}, nil
+	q.countResidentLocked()
 	return ready, consumers
 }

@@ -26,22 +26,46 @@ func (h *Hosts) recover() error {
 	}
 	// Entries come in any order of kinds, and later kinds refer to earlier ones.
 	byID := map[uint64]*VHost{}
+	byQueue := map[uint64]*Queue{}
 	for _, kind := range []byte{vhostKind, exchangeKind, queueKind, bindingKind} {
 		for i := range entries {
 			if entries[i].kind != kind {
 				continue
 			}
-			if err := h.restore(&entries[i], byID); err != nil {
+			if err := h.restore(&entries[i], byID, byQueue); err != nil {
 				return err
 			}
 		}
 	}
-	// Whatever the store still holds of queues that were not read is of queues
-	// deleted just before the last stop.
-	return h.store.Sweep()
+	return h.recoverRuns(byQueue)
 }
 
-func (h *Hosts) restore(e *entry, byID map[uint64]*VHost) error {
+// recoverRuns reads the directories of all queues into their engines.
+func (h *Hosts) recoverRuns(queues map[uint64]*Queue) error {
+	err := h.store.Recover(func(r *persistence.RecoveredRun) (bool, error) {
+		q, ok := queues[r.Queue]
+		if !ok {
+			// Deleted just before the last stop.
+			return false, nil
+		}
+		return true, q.restoreRun(r)
+	})
+	if err != nil {
+		return err
+	}
+	// After an orderly stop it is known how far a queue had been delivered;
+	// otherwise every message may have been.
+	delivered, err := h.store.Delivered()
+	if err != nil {
+		return err
+	}
+	for id, q := range queues {
+		q.restoreDelivered(delivered[id])
+	}
+	return nil
+}
+
+func (h *Hosts) restore(e *entry, byID map[uint64]*VHost, byQueue map[uint64]*Queue) error {
 	if e.kind == vhostKind {
 		v := newVHost(h, e.name, e.vhost)
 		byID[e.vhost] = v
@@ -56,7 +80,8 @@ func (h *Hosts) restore(e *entry, byID map[uint64]*VHost) error {
 	defer v.mu.Unlock()
 	switch e.kind {
 	case queueKind:
-		return v.restoreQueue(v.addQueueLocked(&e.queue, e.queueID))
+		byQueue[e.queueID] = v.addQueueLocked(&e.queue, e.queueID)
+		return nil
 	case exchangeKind:
 		return v.restoreRoutes(func(r *exchanges.Router[*Queue]) error {
 			if _, _, err := r.Declare(e.exchange); err != nil {
@@ -79,25 +104,26 @@ func (v *VHost) restoreRoutes(change func(*exchanges.Router[*Queue]) error) (err
 	return err
 }
 
-// restoreQueue reads a queue's directory of runs into its engine.
-func (v *VHost) restoreQueue(q *Queue) error {
+// restoreRun puts a run found in the store at the queue's end.
+func (q *Queue) restoreRun(r *persistence.RecoveredRun) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	err := v.hosts.store.Directory(q.id, func(r persistence.RecoveredRun) error {
-		return q.engine.Restore(r.First, r.Count, r.Bytes, queue.Bitmap(r.Settled), r.Share)
-	})
-	if err != nil {
+	if err := q.engine.Restore(r.First, r.Count, r.Bytes, queue.Bitmap(r.Settled), queue.Place(r.Place)); err != nil {
 		return fmt.Errorf("directory of queue %q: %w", q.name, err)
 	}
-	// After an orderly stop it is known how far the queue had been delivered;
-	// otherwise every message may have been.
-	delivered := q.engine.Next()
-	if upTo, ok := v.hosts.store.DeliveredUpTo(q.id); ok && v.hosts.store.Orderly() {
-		delivered = upTo
-		q.engine.SkipTo(upTo)
-	}
-	q.engine.RedeliverBelow(delivered)
 	return nil
+}
+
+// restoreDelivered makes the messages below number upTo redeliveries, or all of
+// them if it is not known.
+func (q *Queue) restoreDelivered(upTo uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.vhost.hosts.store.Orderly() {
+		upTo = q.engine.Next()
+	}
+	q.engine.SkipTo(upTo)
+	q.engine.RedeliverBelow(upTo)
 }
 
 // create makes a virtual host unless it exists, and waits until it is durable.

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lagomq/lagomq"
+	"github.com/lagomq/lagomq/cmd/lagomq/ctl"
 	"github.com/lagomq/lagomq/cmd/lagomq/perf"
 )
 
@@ -21,7 +22,7 @@ func main() {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(serverCommand(), perf.Command(), versionCommand())
+	root.AddCommand(serverCommand(), perf.Command(), ctl.Command(), versionCommand())
 	if err := root.Execute(); err != nil {
 		fmt.Fprintln(os.Stderr, "lagomq:", err)
 		os.Exit(1)

@@ -92,6 +92,10 @@ func brokerOptions(c config.Config, logger *slog.Logger) lagomq.Options {
 	if heartbeat == 0 {
 		heartbeat = -1 // none; the options take 0 for the default
 	}
+	reserve := int64(c.Storage.FreeReserve)
+	if reserve == 0 {
+		reserve = -1 // likewise
+	}
 	return lagomq.Options{
 		DataDir:        c.DataDir,
 		AMQPAddr:       c.AMQP.Addr,
@@ -107,10 +111,13 @@ func brokerOptions(c config.Config, logger *slog.Logger) lagomq.Options {
 			HandshakeTimeout: c.HandshakeTimeout,
 			MaxMessageSize:   int64(c.MaxMessageSize), MaxTxBytes: int64(c.MaxTxBytes),
 		},
-		Hosts: vhosts.Options{ResidentBytes: uint64(c.Queue.ResidentBytes)},
+		Hosts: vhosts.Options{
+			ResidentBytes: uint64(c.Queue.ResidentBytes), ResidentBudget: uint64(c.Queue.ResidentBudget),
+		},
 		Store: persistence.Options{
 			MemTableSize: int64(c.Storage.MemtableSize), CacheSize: int64(c.Storage.CacheSize),
 			SettleDelay: c.Storage.SettleDelay, MaxPendingBytes: int64(c.Storage.MaxPendingBytes),
+			Reserve: reserve,
 		},
 		Logger: logger,
 	}

@@ -152,7 +152,7 @@ func BenchmarkSettleBacklog(b *testing.B) {
 		b.Run(fmt.Sprint(runs, " runs"), func(b *testing.B) {
 			var e Engine
 			for i := range runs {
-				must(b, e.Restore(uint64(i)*burst, burst, burst, Bitmap{}, "disk"))
+				e.dir.push(&Run{First: uint64(i) * burst, Count: burst})
 			}
 			rng := rand.New(rand.NewPCG(1, 2))
 			numbers := make([]uint64, burst)
@@ -164,7 +164,7 @@ func BenchmarkSettleBacklog(b *testing.B) {
 				}
 				at := 0
 				for _, n := range numbers {
-					if at = e.dir.find(n, at); at < 0 {
+					if at = e.dir.head.find(n, at); at < 0 {
 						b.Fatal(n)
 					}
 				}
@@ -178,14 +178,17 @@ func BenchmarkTrim(b *testing.B) {
 	for _, runs := range []int{100, 100_000} {
 		b.Run(fmt.Sprint("behind ", runs, " runs in memory"), func(b *testing.B) {
 			var e Engine
+			var fx Effects
+			late := newKeeper(&e).put(0, 1)
+			late.late = true
 			page := newPage(0, 1, 16)
 			for range runs {
-				e.Append(page, nil)
-				e.Trim(1000, func(*Run) bool { return false })
+				e.Append(page, late)
+				e.Trim(1000, &fx)
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				e.Trim(1000, func(*Run) bool { return false })
+				e.Trim(1000, &fx)
 			}
 		})
 	}
@@ -195,15 +198,23 @@ func BenchmarkTrim(b *testing.B) {
 // was appended, not the queue's length, although nothing can be let go.
 func TestTrimLooksAtNewRunsOnly(t *testing.T) {
 	t.Parallel()
-	for _, handle := range []any{nil, "on its way"} {
+	for _, stored := range []bool{false, true} {
 		var e Engine
-		looks := 0
+		var fx Effects
+		k := newKeeper(&e)
 		for range 2000 {
+			var handle any
+			if stored {
+				d := k.put(e.Next(), 1)
+				d.late = true
+				handle = d
+			}
 			e.Append(newPage(e.Next(), 1, 100), handle)
-			e.Trim(10_000, func(*Run) bool { looks++; return false })
+			e.Trim(10_000, &fx)
+			e.Scattered(false)
 		}
-		if looks > 4000 {
-			t.Errorf("with handle %v: looked at %d runs for 2000 appended", handle, looks)
+		if k.looks > 3*2000 {
+			t.Errorf("stored %t: looked at %d runs for 2000 appended", stored, k.looks)
 		}
 	}
 }
@@ -213,12 +224,18 @@ func TestTrimLooksAtNewRunsOnly(t *testing.T) {
 func TestTrimKeepsHead(t *testing.T) {
 	t.Parallel()
 	var e Engine
-	late := uint64(1) << 60 // runs from this number on are not stored yet
-	stored := func(r *Run) bool { return r.First < late }
-	add := func(n int) {
+	var fx Effects
+	k := newKeeper(&e)
+	var waiting []*disk
+	one := weight(newPage(0, 1, 100))
+	add := func(n int, late bool) {
 		for range n {
-			e.Append(newPage(e.Next(), 1, 100), "disk")
-			e.Trim(20*109, stored)
+			d := k.put(e.Next(), 1)
+			if d.late = late; late {
+				waiting = append(waiting, d)
+			}
+			e.Append(newPage(e.Next(), 1, 100), d)
+			e.Trim(20*one, &fx)
 		}
 	}
 	resident := func() (numbers []uint64) {
@@ -229,17 +246,18 @@ func TestTrimKeepsHead(t *testing.T) {
 		})
 		return numbers
 	}
-	add(50)
+	add(50, false)
 	if got := resident(); len(got) != 20 || got[19] != 19 {
 		t.Errorf("in memory are %v, want the first 20", got)
 	}
-	late = e.Next()
-	add(5)
+	add(5, true)
 	if got := resident(); len(got) != 25 || got[20] != 50 {
 		t.Errorf("in memory are %v, want the first 20 and those on their way to the store", got)
 	}
-	late = 1 << 60
-	add(1)
+	for _, d := range waiting {
+		d.late = false
+	}
+	add(1, false)
 	if got := resident(); len(got) != 20 || got[19] != 19 {
 		t.Errorf("in memory are %v, want the first 20 again", got)
 	}

@@ -87,7 +87,9 @@ type Effects struct {
 	Empty      []*Consumer // basic.gets that find nothing after all
 	Marked     []*Run      // partly settled: store Settled(); may hold one run twice
 	Done       []*Run      // wholly settled: forget
-	Loads      []*Run      // read the page and feed it back with Loaded
+	Forgotten  []Interval  // forget every stored run whose First lies in one of them
+	Spills     []*Run      // store the page, which is in memory only, and call Spilled
+	Loads      []*Run      // read the page and feed it back with Loaded; in order of numbers
 }
 
 // Reset empties the effects, keeping their memory but none of the pages they
@@ -98,13 +100,21 @@ func (fx *Effects) Reset() {
 	clear(fx.Done)
 	clear(fx.Loads)
 	clear(fx.Empty)
+	clear(fx.Spills)
 	fx.Deliveries, fx.Empty = fx.Deliveries[:0], fx.Empty[:0]
+	fx.Forgotten, fx.Spills = fx.Forgotten[:0], fx.Spills[:0]
 	fx.Marked, fx.Done, fx.Loads = fx.Marked[:0], fx.Done[:0], fx.Loads[:0]
 	if cap(fx.Done) > keptEffects {
 		fx.Done = nil
 	}
 	if cap(fx.Marked) > keptEffects {
 		fx.Marked = nil
+	}
+	if cap(fx.Spills) > keptEffects {
+		fx.Spills = nil
+	}
+	if cap(fx.Forgotten) > keptEffects {
+		fx.Forgotten = nil
 	}
 }
 

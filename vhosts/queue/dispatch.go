@@ -13,9 +13,9 @@ const (
 	readAheadBytes = 4 << 20
 )
 
-// segment is neighbouring ready messages of one run that go out with the same
+// stretch is neighbouring ready messages of one run that go out with the same
 // redelivered flag.
-type segment struct {
+type stretch struct {
 	run         *Run
 	from, count uint32
 	redelivered bool
@@ -73,15 +73,18 @@ func (e *Engine) wanted() bool {
 }
 
 // nextReady is the lowest ready messages; there must be one.
-func (e *Engine) nextReady() segment {
+func (e *Engine) nextReady() stretch {
 	if !e.returned.empty() {
 		h := e.returned.head()
-		r := e.dir.at(e.dir.find(h.first, 0))
+		r := e.dir.head.at(e.dir.head.find(h.first, 0))
 		from := uint32(h.first - r.First)
-		return segment{r, from, uint32(min(h.last+1, r.end()) - h.first), true, true}
+		return stretch{r, from, uint32(min(h.last+1, r.end()) - h.first), true, true}
 	}
 	for {
-		r := e.dir.at(e.cursor)
+		if len(e.dir.cold) > 0 {
+			e.refill()
+		}
+		r := e.dir.head.at(e.cursor)
 		// A live run has no settled message at or above sent, a recovered one may.
 		from := r.settled.NextClear(r.sent, r.Count)
 		if from == r.Count {
@@ -95,13 +98,13 @@ func (e *Engine) nextReady() segment {
 		if first < e.redeliveredBelow && e.redeliveredBelow < r.First+uint64(to) {
 			to = uint32(e.redeliveredBelow - r.First)
 		}
-		return segment{r, from, to - from, first < e.redeliveredBelow, false}
+		return stretch{r, from, to - from, first < e.redeliveredBelow, false}
 	}
 }
 
 // share gives the messages of s, one after the other, to those who may have
 // them, and returns how many found a taker.
-func (e *Engine) share(s segment, fx *Effects) uint32 {
+func (e *Engine) share(s stretch, fx *Effects) uint32 {
 	if len(e.getters) > 0 {
 		e.serveGetter(s, fx)
 		return 1
@@ -139,7 +142,7 @@ func (e *Engine) chooseEligible(n uint32) {
 // round deals messages of s from offset done on to the eligible consumers, one
 // each in turn, for as many turns as all of them can take part in, and drops
 // those that can take no more. It returns how many messages it dealt.
-func (e *Engine) round(s segment, done uint32, fx *Effects) uint32 {
+func (e *Engine) round(s stretch, done uint32, fx *Effects) uint32 {
 	left, k := s.count-done, uint32(len(e.eligible))
 	if left < k {
 		// The last, incomplete turn.
@@ -177,7 +180,7 @@ func (e *Engine) turnAfter(c *Consumer) {
 
 // deal gives consumer c every stride-th message of s from offset skip on, count
 // in all.
-func (e *Engine) deal(c *Consumer, s segment, skip, stride, count uint32, fx *Effects) {
+func (e *Engine) deal(c *Consumer, s stretch, skip, stride, count uint32, fx *Effects) {
 	fx.Deliveries = append(fx.Deliveries, Delivery{
 		Consumer: c, Run: s.run, Page: s.run.Page,
 		From: s.from + skip, Stride: stride, Count: count, Redelivered: s.redelivered,
@@ -200,7 +203,7 @@ func (e *Engine) finishTurn(c *Consumer) {
 }
 
 // serveGetter gives the first message of s to the oldest waiting basic.get.
-func (e *Engine) serveGetter(s segment, fx *Effects) {
+func (e *Engine) serveGetter(s stretch, fx *Effects) {
 	c := e.getters[0]
 	e.getters = slices.Delete(e.getters, 0, 1)
 	fx.Deliveries = append(fx.Deliveries, Delivery{
@@ -231,7 +234,7 @@ func (e *Engine) settleDealt(r *Run, from, stride, count uint32) {
 }
 
 // take removes the first n messages of s from the ready ones.
-func (e *Engine) take(s segment, n uint32, fx *Effects) {
+func (e *Engine) take(s stretch, n uint32, fx *Effects) {
 	e.ready -= uint64(n)
 	gone := s.run.settled.NextSet(s.from, s.from+n) < s.from+n
 	if s.returned {

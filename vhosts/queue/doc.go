@@ -17,9 +17,22 @@
 // goes by number, lowest first: returned messages all lie below the cursor, so
 // they come first and every message keeps its original place.
 //
+// A long queue costs little memory, and what it costs does not depend on how its
+// messages came:
+//
+//	window  only the pages at the queue's head and the newest ones are in memory;
+//	        what is in memory only is spilled (Trim, Spilled)
+//	cold    runs that were never handed out are packed into a few bytes each, and
+//	        come back before the cursor gets there (Keeper)
+//	merge   small neighbours are joined (Scattered, Gather)
+//	thin    what is left of a run nearly all of which is settled is written anew
+//	        (Thin, Replace)
+//
+// None of these changes what consumers see, nor the number of any message.
+//
 // Inputs are plain method calls: Append, Settle, Return, Purge, AddConsumer,
 // RemoveConsumer, Get, Loaded. Each may be followed by Dispatch, and what has
 // to happen outside comes back as Effects: deliveries as ranges of a run,
-// settled runs for the store, pages to load. The shell (package vhosts) calls
-// the engine under the queue's lock and carries the effects out.
+// settled runs for the store, pages to store and to load. The shell (package
+// vhosts) calls the engine under the queue's lock and carries the effects out.
 package queue

@@ -11,8 +11,12 @@ import (
 // Engine is one queue. It is not safe for concurrent use: its shell calls it
 // under the queue's lock. The zero value is an empty queue.
 type Engine struct {
+	// Keeper knows the store's handles. It is set before use and then constant; nil
+	// for a queue nothing of which is ever stored.
+	Keeper Keeper
+
 	dir    directory
-	cursor int    // position in dir of the first run with messages never handed out; dir.len() if none
+	cursor int    // position in dir's head of the first run with messages never handed out; its length if it has none
 	next   uint64 // number the next message gets
 
 	returned         spans  // handed out and given back; all below the cursor
@@ -21,17 +25,59 @@ type Engine struct {
 	ready    uint64 // messages that wait: returned, and from the cursor on
 	unacked  uint64 // messages handed out and neither settled nor returned
 	bytes    uint64 // body bytes of ready and unacked messages, see Run.liveBytes
-	resident uint64 // bytes of the pages the directory holds
-	trimmed  uint64 // handed-out runs below this number were looked at by Trim
-	kept     uint64 // runs below this number came when there was room, or were looked at by Trim
+	resident uint64 // what the pages the directory holds cost, see weight
+	spilling uint64 // of those, what pages on their way to the store cost
 
-	reloaded []*Run  // behind the cursor and back in memory, as their messages were returned
-	dropped  []*Page // let go of, to be released by ReleasePages
+	behind  sweep   // Trim's way through the runs that were handed out
+	ahead   sweep   // and through those that were not
+	strays  []*Run  // in memory again, or still, although Trim has passed them
+	dropped []*Page // let go of, to be released by ReleasePages
+
+	joining    bool   // Scattered gave out runs that are neither gathered nor scattered yet
+	pile       pile   // neighbouring small hot runs found so far
+	quiet      bool   // nothing in pile is worth joining as it is
+	joined     uint64 // segments that end below it were looked at for joining
+	joinedWarm uint64 // and the runs below it, of the segment that is unpacked for it
+	thinned    uint64 // the head's runs below it were looked at by Thin in this round
 
 	consumers []*Consumer
 	turn      int         // consumers[turn] is the next one served
 	getters   []*Consumer // basic.gets that wait for a page, oldest first
 	eligible  []*Consumer // scratch of share
+
+	tuned *limits // for tests; nil stands for standard
+}
+
+// limits are the engine's numbers that tests make small.
+type limits struct {
+	segmentRuns int    // most runs in a segment
+	hotRuns     int    // runs that have lost their pages and are not packed yet, so that small ones are joined first
+	aheadRuns   int    // runs after the cursor's that are neither packed nor joined while consumers are at work
+	smallRuns   int    // small runs that make a segment worth unpacking for joining
+	runMessages uint32 // most messages in a joined run
+	runBytes    uint64 // most bytes in a joined run
+	spillBytes  uint64 // most weight of pages on their way out of memory at a time
+	thinBytes   uint64 // bodies of fewer bytes are not rewritten
+	thinLooks   int    // runs that one Thin looks at
+}
+
+var standard = limits{
+	segmentRuns: 256,
+	hotRuns:     512,
+	aheadRuns:   64,
+	smallRuns:   32,
+	runMessages: MaxRunMessages,
+	runBytes:    MaxRunBytes,
+	spillBytes:  64 << 20,
+	thinBytes:   16 << 10,
+	thinLooks:   8192,
+}
+
+func (e *Engine) limits() *limits {
+	if e.tuned != nil {
+		return e.tuned
+	}
+	return &standard
 }
 
 // Ready is the number of messages that wait for a consumer.
@@ -44,65 +90,58 @@ func (e *Engine) Unacked() uint64 { return e.unacked }
 // partly settled run all messages are taken to be of one size.
 func (e *Engine) Bytes() uint64 { return e.bytes }
 
-// Resident is the bytes of message pages held in memory.
+// Resident is the bytes of memory that message pages take: their contents and a
+// flat rate for each page and each message in it.
 func (e *Engine) Resident() uint64 { return e.resident }
 
 // Next is the number the next message will get.
 func (e *Engine) Next() uint64 { return e.next }
 
-// Runs calls visit for every run that has unsettled messages, oldest first.
+// Runs calls visit for every run that has unsettled messages and is not packed,
+// oldest first. Cold tells of the others.
 func (e *Engine) Runs(visit func(*Run)) {
-	for _, r := range e.dir.live() {
-		if !r.Done() {
-			visit(r)
+	all := func(list []*Run) {
+		for _, r := range list {
+			if !r.Done() {
+				visit(r)
+			}
 		}
 	}
+	all(e.dir.head.all())
+	for _, s := range e.dir.cold {
+		all(s.warm.all())
+	}
+	all(e.dir.tail.all())
 }
 
 // DeliveredUpTo is the number below which every message has been handed out at
 // least once, and at or above which none has.
 func (e *Engine) DeliveredUpTo() uint64 {
-	if e.cursor < e.dir.len() {
-		r := e.dir.at(e.cursor)
+	switch {
+	case e.cursor < e.dir.head.len():
+		r := e.dir.head.at(e.cursor)
 		return max(e.redeliveredBelow, r.First+uint64(r.sent))
+	case len(e.dir.cold) > 0:
+		return max(e.redeliveredBelow, e.dir.cold[0].first)
 	}
 	return e.next
 }
 
 // Append puts the page's messages at the end of the queue as one run, which
 // becomes a holder of the page. stored is the store's handle, nil for a run in
-// memory only. The page must not be empty.
+// memory only, which is then Volatile. The page must not be empty.
 func (e *Engine) Append(page *Page, stored any) *Run {
 	page.Hold()
-	r := &Run{First: e.next, Count: uint32(page.Len()), Bytes: page.BodyBytes(), Page: page, Stored: stored}
-	e.push(r)
-	e.resident += uint64(page.Bytes())
-	return r
-}
-
-// Restore puts a recovered run at the end of the queue: its page is on disk, and
-// settled says which of its messages are gone. Runs come in order of their
-// numbers, which may have gaps between runs.
-func (e *Engine) Restore(first uint64, count uint32, bytes uint64, settled Bitmap, stored any) error {
-	if first < e.next || count == 0 || count > MaxRunMessages {
-		return fmt.Errorf("run of %d messages from number %d does not follow number %d", count, first, e.next)
+	r := &Run{
+		First: e.next, Count: uint32(page.Len()), Bytes: page.BodyBytes(),
+		Page: page, Stored: stored, Volatile: stored == nil,
 	}
-	if settled.NextSet(count, MaxRunMessages) != MaxRunMessages {
-		return fmt.Errorf("run of %d messages from number %d has marks past its end", count, first)
-	}
-	e.push(&Run{First: first, Count: count, Bytes: bytes, Stored: stored, settled: settled, gone: settled.Count()})
-	e.kept = e.next
-	return nil
-}
-
-func (e *Engine) push(r *Run) {
 	e.dir.push(r)
 	e.next = r.end()
-	e.ready += uint64(r.Count - r.gone)
-	e.bytes += r.liveBytes()
-	if r.Done() {
-		e.dir.dead++
-	}
+	e.ready += uint64(r.Count)
+	e.bytes += r.Bytes
+	e.resident += weight(page)
+	return r
 }
 
 // SkipTo raises the number the next message gets to at least n. Recovery calls
@@ -121,8 +160,8 @@ func (e *Engine) Settle(numbers []uint64, fx *Effects) error {
 	var wrong error
 	at := 0
 	for len(numbers) > 0 {
-		if at = max(0, e.dir.find(numbers[0], at)); at < e.dir.len() {
-			n := e.settleIn(e.dir.at(at), numbers, fx)
+		if at = max(0, e.dir.head.find(numbers[0], at)); at < e.dir.head.len() {
+			n := e.settleIn(e.dir.head.at(at), numbers, fx)
 			numbers = numbers[n:]
 			if n > 0 {
 				continue
@@ -159,7 +198,7 @@ func (e *Engine) settleIn(r *Run, numbers []uint64, fx *Effects) (n int) {
 // settled records in fx that some of r's messages have just gone.
 func (e *Engine) settled(r *Run, fx *Effects) {
 	if r.Done() {
-		e.dir.dead++
+		e.dir.head.dead++
 		e.dropPage(r)
 		fx.Done = append(fx.Done, r)
 	} else if r.Stored != nil && (len(fx.Marked) == 0 || fx.Marked[len(fx.Marked)-1] != r) {
@@ -177,7 +216,7 @@ func (e *Engine) Return(numbers []uint64) {
 }
 
 // Purge settles every ready message and returns how many there were; unacked
-// ones stay.
+// ones stay. What is packed goes wholesale, as Forgotten effects.
 func (e *Engine) Purge(fx *Effects) uint64 {
 	purged := e.ready
 	for !e.returned.empty() {
@@ -186,8 +225,15 @@ func (e *Engine) Purge(fx *Effects) uint64 {
 		e.settled(s.run, fx)
 		e.returned.take(uint64(s.count))
 	}
-	for ; e.cursor < e.dir.len(); e.cursor++ {
-		r := e.dir.at(e.cursor)
+	fx.Forgotten = e.appendCold(fx.Forgotten)
+	for len(e.dir.cold) > 0 {
+		s := e.dir.takeCold()
+		e.bytes -= s.bytes
+		e.dir.head.join(s.warm)
+	}
+	e.dir.joinTail()
+	for ; e.cursor < e.dir.head.len(); e.cursor++ {
+		r := e.dir.head.at(e.cursor)
 		if r.Done() {
 			continue
 		}
@@ -265,67 +311,7 @@ func (e *Engine) answerGetters(fx *Effects) {
 
 // compact drops done runs and keeps the cursor at its run.
 func (e *Engine) compact() {
-	if e.dir.dead > 0 {
-		e.cursor -= e.dir.compact(e.cursor)
+	if e.dir.head.dead > 0 {
+		e.cursor -= e.dir.head.compact(e.cursor)
 	}
-}
-
-// Check verifies the engine's invariants at the cost of its size; tests call it
-// after every step.
-func (e *Engine) Check() error {
-	var ready, live, dead uint64
-	var resident, bytes uint64
-	end := uint64(0)
-	for i, r := range e.dir.live() {
-		if r.First < end || r.end() > e.next {
-			return fmt.Errorf("run %d..%d overlaps another or lies past %d", r.First, r.end(), e.next)
-		}
-		end = r.end()
-		if r.gone != r.settled.Count() {
-			return fmt.Errorf("run %d counts %d settled messages but marks %d", r.First, r.gone, r.settled.Count())
-		}
-		if r.Done() {
-			dead++
-		}
-		if i < e.cursor && r.sent != r.Count && !r.Done() {
-			return fmt.Errorf("run %d lies before the cursor but was not handed out", r.First)
-		}
-		if i > e.cursor && r.sent != 0 {
-			return fmt.Errorf("run %d lies behind the cursor but was handed out", r.First)
-		}
-		for o := range r.Count {
-			n := r.First + uint64(o)
-			back := e.returned.has(n)
-			if r.settled.Has(o) {
-				if back {
-					return fmt.Errorf("message %d is settled and returned", n)
-				}
-				continue
-			}
-			live++
-			if back && o >= r.sent {
-				return fmt.Errorf("message %d is returned but was never handed out", n)
-			}
-			if back || o >= r.sent {
-				ready++
-			}
-		}
-		bytes += r.liveBytes()
-		if r.Page != nil {
-			resident += uint64(r.Page.Bytes())
-		}
-	}
-	switch {
-	case dead != uint64(e.dir.dead):
-		return fmt.Errorf("%d done runs, %d counted", dead, e.dir.dead)
-	case ready != e.ready:
-		return fmt.Errorf("%d messages ready, %d counted", ready, e.ready)
-	case live != e.ready+e.unacked:
-		return fmt.Errorf("%d messages live, %d ready and %d unacked counted", live, e.ready, e.unacked)
-	case bytes != e.bytes:
-		return fmt.Errorf("%d bytes, %d counted", bytes, e.bytes)
-	case resident != e.resident:
-		return fmt.Errorf("%d resident bytes, %d counted", resident, e.resident)
-	}
-	return nil
 }

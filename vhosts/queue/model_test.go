@@ -5,6 +5,7 @@ package queue
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 
@@ -103,6 +104,18 @@ type machine struct {
 	pages  Pages // what is used after its release is overwritten
 	done   map[*Run]bool
 	names  int
+
+	keeper *keeper
+	late   []*disk // on their way to the store
+	spills []*Run
+	group  []*Run // given out by Scattered
+	thins  []thinning
+}
+
+// thinning is a run given out by Thin, and what was settled of it then.
+type thinning struct {
+	run     *Run
+	settled Bitmap
 }
 
 // reserve takes n messages off the room for good, as the model has no turns that
@@ -127,6 +140,9 @@ func (m *machine) step(t *rapid.T, change func()) {
 	}
 	if err := checkDispatched(&m.engine); err != nil {
 		t.Fatal(err)
+	}
+	if packed := m.packed(); m.keeper != nil && packed != len(m.keeper.cold) {
+		t.Fatalf("%d runs are packed, the store knows of %d", packed, len(m.keeper.cold))
 	}
 	if ready := uint64(m.model.ready()); m.engine.Ready() != ready || m.engine.Unacked() != uint64(len(m.model.messages))-ready {
 		t.Fatalf("%d ready and %d unacked, want %d and %d", m.engine.Ready(), m.engine.Unacked(), ready, uint64(len(m.model.messages))-ready)
@@ -164,6 +180,22 @@ func (m *machine) carryOut(t *rapid.T) (events []event) {
 		}
 		m.done[r] = true
 	}
+	for _, i := range m.fx.Forgotten {
+		for first := range m.keeper.cold {
+			if first >= i.First && first < i.End {
+				delete(m.keeper.cold, first)
+			}
+		}
+	}
+	for _, r := range m.fx.Spills {
+		if r.Stored != nil || r.Page == nil || slices.Contains(m.spills, r) {
+			t.Fatalf("run %d is spilled without need", r.First)
+		}
+		m.spills = append(m.spills, r)
+	}
+	if !slices.IsSortedFunc(m.fx.Loads, func(a, b *Run) int { return int(a.First) - int(b.First) }) {
+		t.Fatal("loads are out of order")
+	}
 	for _, r := range m.fx.Loads {
 		if r.Page != nil || r.Stored == nil || slices.Contains(m.loads, r) {
 			t.Fatalf("run %d is loaded without need", r.First)
@@ -177,9 +209,12 @@ func (m *machine) carryOut(t *rapid.T) (events []event) {
 // those the engine has a page of, or had one until it handed them out.
 func (m *machine) expected(t *rapid.T) []event {
 	empty := slices.Clone(m.model.getters)
+	dir := &m.engine.dir
 	events := m.model.dispatch(func(number uint64) bool {
-		i := m.engine.dir.find(number, 0)
-		return i < 0 || m.engine.dir.at(i).Page != nil || m.engine.dir.at(i).Done()
+		if i := dir.head.find(number, 0); i >= 0 {
+			return dir.head.at(i).Page != nil || dir.head.at(i).Done()
+		}
+		return len(dir.cold) == 0 || number < dir.cold[0].first
 	})
 	if m.model.ready() > 0 {
 		empty = nil
@@ -196,6 +231,23 @@ func (m *machine) expected(t *rapid.T) []event {
 		}
 	}
 	return events
+}
+
+// packed counts the packed runs.
+func (m *machine) packed() (n int) {
+	for _, s := range m.engine.dir.cold {
+		n += s.count
+	}
+	return n
+}
+
+// put makes a handle, which may be on its way for a while.
+func (m *machine) put(t *rapid.T, first uint64, count int) *disk {
+	d := m.keeper.put(first, count)
+	if d.late = rapid.Bool().Draw(t, "late"); d.late {
+		m.late = append(m.late, d)
+	}
+	return d
 }
 
 // held draws some of the messages that one consumer holds.
@@ -243,16 +295,30 @@ func TestModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		m := &machine{done: map[*Run]bool{}}
-		if rapid.Bool().Draw(t, "recovered") {
-			m.recover(t)
+		m.engine.tuned = &limits{
+			segmentRuns: rapid.IntRange(1, 4).Draw(t, "segment"),
+			hotRuns:     rapid.IntRange(1, 4).Draw(t, "hot"),
+			aheadRuns:   rapid.IntRange(0, 2).Draw(t, "ahead"),
+			smallRuns:   rapid.IntRange(1, 3).Draw(t, "small"),
+			runMessages: rapid.Uint32Range(8, 20).Draw(t, "messages"),
+			runBytes:    rapid.Uint64Range(100, 1000).Draw(t, "bytes"),
+			spillBytes:  rapid.Uint64Range(1, 1000).Draw(t, "spill"),
+			thinLooks:   rapid.IntRange(1, 4).Draw(t, "looks"),
 		}
-		t.Repeat(map[string]func(*rapid.T){
+		if rapid.IntRange(0, 4).Draw(t, "keeper") > 0 {
+			m.keeper = newKeeper(&m.engine)
+			if rapid.Bool().Draw(t, "recovered") {
+				m.recover(t)
+			}
+		}
+		actions := m.storing()
+		maps.Copy(actions, map[string]func(*rapid.T){
 			"append": func(t *rapid.T) {
 				var stored any
-				if rapid.Bool().Draw(t, "stored") {
-					stored = "disk"
-				}
 				first, count := m.engine.Next(), rapid.IntRange(1, 8).Draw(t, "count")
+				if m.keeper != nil && rapid.IntRange(0, 3).Draw(t, "stored") > 0 {
+					stored = m.put(t, first, count)
+				}
 				m.step(t, func() {
 					page := fillPage(m.pages.New(), first, count, 8)
 					m.engine.Append(page, stored)
@@ -350,13 +416,35 @@ func TestModel(t *testing.T) {
 				i := rapid.IntRange(0, len(m.loads)-1).Draw(t, "which")
 				r := m.loads[i]
 				m.loads = slices.Delete(m.loads, i, i+1)
-				m.step(t, func() { m.engine.Loaded(r, newPage(r.First, int(r.Count), 8)) })
+				if d := r.Stored.(*disk); d.late || d.gone {
+					t.Fatalf("run %d is read before it is stored or after it is dropped", r.First)
+				}
+				if rapid.IntRange(0, 5).Draw(t, "fails") == 0 {
+					m.step(t, func() { m.engine.LoadFailed(r) })
+					return
+				}
+				m.step(t, func() { m.engine.Loaded(r, without(r, r.Stored.(*disk).nothing)) })
+			},
+			"append many": func(t *rapid.T) {
+				if m.keeper == nil {
+					t.Skip("nothing is stored")
+				}
+				limit := rapid.Uint64Range(0, 2000).Draw(t, "limit")
+				m.step(t, func() {
+					for range rapid.IntRange(2, 20).Draw(t, "runs") {
+						first := m.engine.Next()
+						m.engine.Append(newPage(first, 1, 8), m.keeper.put(first, 1))
+						m.engine.Trim(limit, &m.fx)
+						m.add(first, 1)
+					}
+				})
 			},
 			"trim": func(t *rapid.T) {
 				limit := rapid.Uint64Range(0, m.engine.Resident()).Draw(t, "limit")
-				m.step(t, func() { m.engine.Trim(limit, func(r *Run) bool { return r.Stored != nil }) })
+				m.step(t, func() { m.engine.Trim(limit, &m.fx) })
 			},
 		})
+		t.Repeat(actions)
 	})
 }
 
@@ -383,8 +471,11 @@ func (m *machine) recover(t *rapid.T) {
 		m.model.messages = slices.DeleteFunc(m.model.messages, func(q *modelMessage) bool {
 			return q.number >= first && settled.Has(uint32(q.number-first))
 		})
-		if err := e.Restore(first, uint32(count), uint64(8*count), settled, "disk"); err != nil {
+		if err := e.Restore(first, uint32(count), uint64(8*count), settled, m.keeper.restore(first, count)); err != nil {
 			t.Fatal(err)
+		}
+		if int(settled.Count()) == count {
+			delete(m.keeper.cold, first) // nothing of it is kept
 		}
 	}
 	below := rapid.Uint64Range(0, e.Next()+2).Draw(t, "delivered")

@@ -113,6 +113,16 @@ func (p *Page) AppendDead(envelope, header, body []byte, rekeyed bool) {
 	}
 }
 
+// AppendFrom appends message i of another page, as it is.
+func (p *Page) AppendFrom(other *Page, i int) {
+	p.Append(other.Message(i))
+	p.messages[len(p.messages)-1].envelope = other.messages[i].envelope
+}
+
+// AppendNothing takes up the position of a message that is gone for good, so that
+// those after it keep theirs. It must never be handed out.
+func (p *Page) AppendNothing() { p.Append(nil, nil, nil) }
+
 // Died reports whether message i was dead-lettered before.
 func (p *Page) Died(i int) bool { return p.messages[i].envelope&diedFlag != 0 }
 
@@ -198,6 +208,31 @@ func (p *Page) AppendTo(dst []byte) []byte {
 
 // ParsePage reads a page from its stored form. The page keeps b.
 func ParsePage(b []byte) (*Page, error) {
+	p := new(Page)
+	content, err := p.parse(b)
+	if err != nil {
+		return nil, err
+	}
+	p.buf = content
+	return p, nil
+}
+
+// Parse is ParsePage for a page that is used again, with one holder, the caller.
+// It copies b.
+func (p *Pages) Parse(b []byte) (*Page, error) {
+	page := p.New()
+	content, err := page.parse(b)
+	if err != nil {
+		page.Release()
+		return nil, err
+	}
+	page.buf = append(page.buf, content...)
+	return page, nil
+}
+
+// parse fills in the messages of an empty page and returns what its buffer is to
+// hold.
+func (p *Page) parse(b []byte) (content []byte, err error) {
 	if len(b) < pageHeadSize {
 		return nil, fmt.Errorf("%w: %d bytes are too few", errPage, len(b))
 	}
@@ -205,12 +240,16 @@ func ParsePage(b []byte) (*Page, error) {
 	if count > MaxRunMessages || int64(len(b)) < pageHeadSize+pageMessageSize*count {
 		return nil, fmt.Errorf("%w: %d messages in %d bytes", errPage, count, len(b))
 	}
-	p := &Page{messages: make([]message, count)}
+	if int64(cap(p.messages)) < count {
+		p.messages = make([]message, count)
+	}
+	p.messages = p.messages[:count]
 	lengths := b[pageHeadSize:]
-	p.buf = lengths[pageMessageSize*count:]
-	at := uint64(0)
+	content = lengths[pageMessageSize*count:]
+	at, bodies := uint64(0), uint64(0)
 	for i := range p.messages {
-		l := lengths[i*pageMessageSize:]
+		l := lengths[:pageMessageSize]
+		lengths = lengths[pageMessageSize:]
 		m := message{
 			offset:   uint32(at),
 			envelope: binary.BigEndian.Uint16(l),
@@ -218,14 +257,15 @@ func ParsePage(b []byte) (*Page, error) {
 			body:     binary.BigEndian.Uint32(l[6:]),
 		}
 		at += uint64(m.envelopeLength()) + uint64(m.header) + uint64(m.body)
-		if at > uint64(len(p.buf)) {
-			return nil, fmt.Errorf("%w: message %d ends at byte %d of %d", errPage, i, at, len(p.buf))
+		if at > uint64(len(content)) {
+			return nil, fmt.Errorf("%w: message %d ends at byte %d of %d", errPage, i, at, len(content))
 		}
 		p.messages[i] = m
-		p.bodies += uint64(m.body)
+		bodies += uint64(m.body)
 	}
-	if at != uint64(len(p.buf)) {
-		return nil, fmt.Errorf("%w: messages end at byte %d of %d", errPage, at, len(p.buf))
+	if at != uint64(len(content)) {
+		return nil, fmt.Errorf("%w: messages end at byte %d of %d", errPage, at, len(content))
 	}
-	return p, nil
+	p.bodies = bodies
+	return content, nil
 }

@@ -66,3 +66,20 @@ func TestPageDeadRoundTrip(t *testing.T) {
 		}
 	})
 }
+
+// TestPageNothing checks that a page in which nothing stands for some messages
+// keeps the positions of the others, stored and read back too.
+func TestPageNothing(t *testing.T) {
+	t.Parallel()
+	p := newPage(0, 2, 8)
+	p.AppendNothing()
+	p.AppendDead(nil, nil, []byte("last"), false)
+	loaded, err := ParsePage(p.AppendTo(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	envelope, header, body := loaded.Message(2)
+	if _, _, last := loaded.Message(3); loaded.Len() != 4 || len(envelope)+len(header)+len(body) > 0 || loaded.Died(2) || string(last) != "last" {
+		t.Errorf("%d messages, nothing is %q %q %q, the last is %q", loaded.Len(), envelope, header, body, last)
+	}
+}

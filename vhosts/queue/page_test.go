@@ -55,6 +55,22 @@ func TestPageRoundTrip(t *testing.T) {
 			t.Fatal(err)
 		}
 		check("loaded", loaded)
+		pages := new(Pages)
+		for range 2 { // the second time with memory that was used
+			copied, err := pages.Parse(stored)
+			if err != nil {
+				t.Fatal(err)
+			}
+			check("copied", copied)
+			for i := range stored {
+				stored[i] ^= 0xff
+			}
+			check("copied and overwritten", copied)
+			for i := range stored {
+				stored[i] ^= 0xff
+			}
+			copied.Release()
+		}
 		p.Reset()
 		want = nil
 		check("emptied", p)
@@ -186,6 +202,9 @@ func TestParsePageErrors(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("page %v, error %v, want %q", p, err, test.want)
 			}
+			if p, err = new(Pages).Parse(test.page); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("copied: page %v, error %v, want %q", p, err, test.want)
+			}
 		})
 	}
 }
@@ -198,11 +217,18 @@ func FuzzParsePage(f *testing.F) {
 	f.Add([]byte{0, 0, 1, 0})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p, err := ParsePage(b)
+		copied, copyErr := new(Pages).Parse(b)
+		if (err == nil) != (copyErr == nil) {
+			t.Fatalf("parsed with %v, copied with %v", err, copyErr)
+		}
 		if err != nil {
 			return
 		}
 		if got := p.AppendTo(nil); !bytes.Equal(got, b) {
 			t.Fatalf("stored form %x, want %x", got, b)
+		}
+		if got := copied.AppendTo(nil); !bytes.Equal(got, b) {
+			t.Fatalf("stored form of the copy %x, want %x", got, b)
 		}
 		if 10*cap(p.messages) > len(b) || cap(p.buf) > cap(b) {
 			t.Fatalf("%d messages and %d bytes of room made of %d bytes", cap(p.messages), cap(p.buf), len(b))

@@ -4,12 +4,13 @@
 package queue
 
 // Run is a queue's view of one run: consecutive messages that came in one
-// burst. It is what a queue costs in memory for up to MaxRunMessages messages
-// whose bytes lie on disk. Its fields belong to the engine that made it and are
-// read and written under the queue's lock only.
+// burst, or were joined from several. It is what a queue costs in memory for up
+// to MaxRunMessages messages whose bytes lie on disk, as long as they are near
+// the front of the queue or have just come; further back a run is packed, see
+// segment. Its fields belong to the engine that made it and are read and written
+// under the queue's lock only.
 type Run struct {
 	First uint64 // number of the first message
-	Count uint32 // messages; they are numbered First..First+Count-1
 	Bytes uint64 // body bytes of all messages, settled ones included
 
 	// Page holds the messages; nil when they have to be read back from the store.
@@ -19,20 +20,37 @@ type Run struct {
 	// that is in memory only. It belongs to the shell; the engine passes it on.
 	Stored any
 
-	sent    uint32 // messages 0..sent-1 have been handed out at least once, or were settled unsent
 	settled Bitmap // messages that are gone: acked, dropped, purged, or sent without ack
-	gone    uint32 // set bits in settled
-	loading bool   // a Load effect for it is under way
+
+	Count uint32 // messages; they are numbered First..First+Count-1
+	sent  uint32 // messages 0..sent-1 have been handed out at least once, or were settled unsent
+	gone  uint32 // set bits in settled; Count too for a run that was joined to others
+
+	full uint16 // messages that were live when its body was last rewritten, 0 if it never was
+
+	// Volatile says that the run does not survive a restart, as nobody asked for it
+	// to be stored. Only runs of one kind are joined.
+	Volatile bool
+
+	loading  bool // a Loads effect for it is under way
+	spilling bool // a Spills effect for it is under way, or done and the page still here
+	loose    bool // Scattered gave it out to be joined
+	thin     bool // Thin found that little of it is live
+	thinning bool // Thin gave it out to be rewritten
 }
 
 // Settled is the set of the run's messages that are settled so far.
 func (r *Run) Settled() Bitmap { return r.settled }
 
-// Done says that every message of the run is settled.
+// Done says that every message of the run is settled, or that its messages belong
+// to another run now.
 func (r *Run) Done() bool { return r.gone == r.Count }
 
 // end is the number after the run's last message.
 func (r *Run) end() uint64 { return r.First + uint64(r.Count) }
+
+// live is the number of unsettled messages.
+func (r *Run) live() uint32 { return r.Count - r.gone }
 
 // liveBytes is the body bytes of unsettled messages, taking all messages of the
 // run to be of one size: bytes of single messages are known only to the page.
@@ -40,26 +58,25 @@ func (r *Run) liveBytes() uint64 {
 	if r.Count == 0 {
 		return 0
 	}
-	return r.Bytes * uint64(r.Count-r.gone) / uint64(r.Count)
+	return r.Bytes * uint64(r.live()) / uint64(r.Count)
 }
 
-// directory is the queue's runs in order of their numbers, from the oldest that
-// has an unsettled message on. Runs that were settled behind such a message
-// stay as empty entries until compact removes them.
-type directory struct {
-	runs []*Run // runs[head:] is the directory
+// runs is a list of runs in order of their numbers. Runs that are done behind a
+// live one stay as empty entries until compact removes them.
+type runs struct {
+	list []*Run // list[head:] is the content
 	head int
-	dead int // done runs in runs[head:]
+	dead int // done runs in list[head:]
 }
 
-func (d *directory) len() int      { return len(d.runs) - d.head }
-func (d *directory) at(i int) *Run { return d.runs[d.head+i] }
-func (d *directory) push(r *Run)   { d.runs = append(d.runs, r) }
-func (d *directory) live() []*Run  { return d.runs[d.head:] }
+func (d *runs) len() int      { return len(d.list) - d.head }
+func (d *runs) at(i int) *Run { return d.list[d.head+i] }
+func (d *runs) push(r *Run)   { d.list = append(d.list, r) }
+func (d *runs) all() []*Run   { return d.list[d.head:] }
 
 // find returns the position of the run that holds number, trying hint first;
 // -1 if no run does.
-func (d *directory) find(number uint64, hint int) int {
+func (d *runs) find(number uint64, hint int) int {
 	if hint < d.len() {
 		if r := d.at(hint); number >= r.First && number < r.end() {
 			return hint
@@ -80,45 +97,104 @@ func (d *directory) find(number uint64, hint int) int {
 	return -1
 }
 
+// position is the position of the first run that begins at or above number.
+func (d *runs) position(number uint64) int {
+	if d.len() == 0 || number <= d.at(0).First {
+		return 0
+	}
+	low, high := 1, d.len()
+	for low < high {
+		middle := int(uint(low+high) >> 1)
+		if d.at(middle).First < number {
+			low = middle + 1
+		} else {
+			high = middle
+		}
+	}
+	return low
+}
+
 // compact drops done runs: those at the front always, those behind a live one
 // once they are the majority. It returns how many of the first before entries
 // went, so that a position can follow.
-func (d *directory) compact(before int) (removed int) {
-	for d.head < len(d.runs) && d.runs[d.head].Done() {
-		d.runs[d.head] = nil
-		d.head++
+func (d *runs) compact(before int) (removed int) {
+	for d.head < len(d.list) && d.list[d.head].Done() {
+		d.shift()
 		d.dead--
 		if before > 0 {
 			before--
 			removed++
 		}
 	}
-	switch {
-	case d.head == len(d.runs):
-		d.runs, d.head = d.runs[:0], 0
-		if cap(d.runs) > 1024 {
-			d.runs = nil
-		}
-	case d.dead > 32 && d.dead > d.len()/2:
-		removed += d.squeeze(before)
-	case d.head > 32 && d.head > len(d.runs)/2:
-		n := copy(d.runs, d.runs[d.head:])
-		clear(d.runs[n:])
-		d.runs, d.head = d.runs[:n], 0
+	if d.dead > 32 && d.dead > d.len()/2 {
+		return removed + d.squeeze(before)
 	}
+	d.tidy()
 	return removed
 }
 
+// shift drops the first run.
+func (d *runs) shift() {
+	d.list[d.head] = nil
+	d.head++
+}
+
+// tidy gives the room of dropped runs back once it is most of the list.
+func (d *runs) tidy() {
+	switch {
+	case d.head == len(d.list):
+		d.list, d.head = d.list[:0], 0
+		if cap(d.list) > 1024 {
+			d.list = nil
+		}
+	case d.head > 32 && d.head > len(d.list)/2:
+		if cap(d.list) > 1024 && d.len() < cap(d.list)/4 {
+			d.list, d.head = append(make([]*Run, 0, 2*d.len()), d.all()...), 0
+			return
+		}
+		n := copy(d.list, d.all())
+		clear(d.list[n:])
+		d.list, d.head = d.list[:n], 0
+	}
+}
+
 // squeeze removes every done run.
-func (d *directory) squeeze(before int) (removed int) {
+func (d *runs) squeeze(before int) (removed int) {
 	kept := make([]*Run, 0, d.len()-d.dead+16)
-	for i, r := range d.live() {
+	for i, r := range d.all() {
 		if !r.Done() {
 			kept = append(kept, r)
 		} else if i < before {
 			removed++
 		}
 	}
-	d.runs, d.head, d.dead = kept, 0, 0
+	d.list, d.head, d.dead = kept, 0, 0
 	return removed
+}
+
+// split cuts off the runs from position i on, all of which must be live.
+func (d *runs) split(i int) runs {
+	i += d.head
+	rest := runs{list: append([]*Run(nil), d.list[i:]...)}
+	clear(d.list[i:])
+	d.list = d.list[:i]
+	return rest
+}
+
+// join appends the runs of rest.
+func (d *runs) join(rest runs) {
+	if d.len() == 0 {
+		*d = rest
+		return
+	}
+	d.list = append(d.list, rest.all()...)
+	d.dead += rest.dead
+}
+
+// replace puts r in the place of the n runs from position i on.
+func (d *runs) replace(i, n int, r *Run) {
+	i += d.head
+	d.list = append(d.list[:i+1], d.list[i+n:]...)
+	clear(d.list[len(d.list) : len(d.list)+n-1])
+	d.list[i] = r
 }

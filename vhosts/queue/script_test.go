@@ -5,6 +5,7 @@ package queue
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,7 +18,9 @@ import (
 // blocks of commands, one a line. Each command is followed by a Dispatch, as the
 // shell does it, and what both had for effect is printed:
 //
-//	append COUNT [size=BYTES] [stored]       stored runs can be trimmed and loaded
+//	append COUNT [size=BYTES] [stored|late] [times=N] [trim=BYTES]
+//	                                         stored runs can be trimmed and loaded, late
+//	                                         ones from the next committed on
 //	restore FIRST COUNT [settled=NUMBERS]    all of 10 bytes a message
 //	redeliver-below NUMBER | skip-to NUMBER
 //	consume NAME [prefetch=N] [noack] [room=N]
@@ -28,7 +31,11 @@ import (
 //	purge
 //	loaded [COUNT]                           feeds back the oldest (all) loads
 //	trim BYTES
-//	state | delivered | runs
+//	spilled | committed                      the store has what was asked for, or is late
+//	tune [segment=RUNS] [hot=RUNS] [ahead=RUNS] [small=RUNS] [messages=N] [spill=BYTES] [thin=BYTES]
+//	scattered [idle] | gather [late] | scatter
+//	thin | replace
+//	state | delivered | runs | cold
 //
 // NUMBERS is a list such as 1,3-5. A star marks redelivered messages.
 func TestScripts(t *testing.T) {
@@ -36,6 +43,7 @@ func TestScripts(t *testing.T) {
 	datadriven.Walk(t, "testdata/scripts", func(t *testing.T, path string) {
 		t.Parallel()
 		s := &script{consumers: map[string]*Consumer{}}
+		s.keeper = newKeeper(&s.engine)
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			s.out.Reset()
 			for line := range strings.Lines(d.Input) {
@@ -56,7 +64,12 @@ type script struct {
 	engine    Engine
 	fx        Effects
 	consumers map[string]*Consumer
+	keeper    *keeper
 	loads     []*Run
+	spills    []*Run
+	late      []*disk // appended late
+	group     []*Run  // given out by Scattered
+	thin      []*Run  // given out by Thin
 	out       strings.Builder
 }
 
@@ -99,16 +112,30 @@ func (s *script) run(command string, args []string) error {
 	switch command {
 	case "append":
 		var stored any
-		if slices.Contains(args, "stored") {
-			stored = "disk"
+		switch d := s.keeper.put(e.Next(), int(number(0))); {
+		case slices.Contains(args, "stored"):
+			stored = d
+		case slices.Contains(args, "late"):
+			d.late, stored = true, d
+			s.late = append(s.late, d)
 		}
-		e.Append(newPage(e.Next(), int(number(0)), option("size", 10)), stored)
+		for i := range option("times", 1) {
+			if d, ok := stored.(*disk); ok && i > 0 {
+				stored = s.keeper.put(e.Next(), int(d.count))
+			}
+			e.Append(newPage(e.Next(), int(number(0)), option("size", 10)), stored)
+			if limit := option("trim", -1); limit >= 0 {
+				e.Trim(uint64(limit), &s.fx)
+			}
+		}
 	case "restore":
 		var settled Bitmap
 		for _, n := range numbersOption(args) {
 			settled.Set(uint32(n - number(0)))
 		}
-		if err := e.Restore(number(0), uint32(number(1)), 10*number(1), settled, "disk"); err != nil {
+		before := maps.Clone(s.keeper.cold)
+		if err := e.Restore(number(0), uint32(number(1)), 10*number(1), settled, s.keeper.restore(number(0), int(number(1)))); err != nil {
+			s.keeper.cold = before
 			s.printf("refused: %v\n", err)
 		}
 	case "redeliver-below":
@@ -158,11 +185,73 @@ func (s *script) run(command string, args []string) error {
 			count = int(number(0))
 		}
 		for _, r := range s.loads[:count] {
-			e.Loaded(r, newPage(r.First, int(r.Count), int(r.Bytes)/int(r.Count)))
+			e.Loaded(r, content(r))
 		}
 		s.loads = slices.Clone(s.loads[count:])
 	case "trim":
-		e.Trim(number(0), func(r *Run) bool { return r.Stored != nil })
+		e.Trim(number(0), &s.fx)
+	case "tune":
+		l := standard
+		l.segmentRuns = option("segment", l.segmentRuns)
+		l.hotRuns = option("hot", l.segmentRuns)
+		l.aheadRuns = option("ahead", l.aheadRuns)
+		l.smallRuns = option("small", l.smallRuns)
+		l.runMessages = uint32(option("messages", int(l.runMessages)))
+		l.spillBytes = uint64(option("spill", int(l.spillBytes)))
+		l.thinBytes = uint64(option("thin", int(l.thinBytes)))
+		e.tuned = &l
+	case "committed":
+		for _, d := range s.late {
+			d.late = false
+		}
+		s.late = nil
+	case "spilled":
+		for _, r := range s.spills {
+			if d := s.keeper.put(r.First, int(r.Count)); !e.Spilled(r, d) {
+				s.printf("%s is not wanted\n", name(r))
+			}
+		}
+		s.spills = nil
+	case "scattered":
+		group := e.Scattered(slices.Contains(args, "idle"))
+		for _, r := range group {
+			s.printf("scattered %s\n", name(r))
+		}
+		if len(group) > 0 {
+			s.group = group
+		}
+	case "gather":
+		if s.group == nil {
+			s.printf("no group\n")
+			break
+		}
+		first, count := s.group[0].First, int(s.group[len(s.group)-1].end()-s.group[0].First)
+		d := s.keeper.put(first, count)
+		if d.late = slices.Contains(args, "late"); d.late {
+			s.late = append(s.late, d)
+		}
+		if r, ok := e.Gather(s.group, newPage(first, count, 10), d); ok {
+			s.printf("gathered %s\n", name(r))
+		} else {
+			s.printf("changed\n")
+		}
+		s.group = nil
+	case "scatter":
+		if s.group == nil {
+			s.printf("no group\n")
+			break
+		}
+		e.Scatter(s.group)
+		s.group = nil
+	case "thin":
+		s.thin = e.Thin(10)
+		for _, r := range s.thin {
+			s.printf("thin %s\n", name(r))
+		}
+	case "replace":
+		for _, r := range s.thin {
+			s.printf("replaced %s: %t\n", name(r), e.Replace(r, thinned(r), s.keeper.put(r.First, int(r.Count))))
+		}
 	case "state":
 		s.printf("ready=%d unacked=%d bytes=%d resident=%d next=%d\n", e.Ready(), e.Unacked(), e.Bytes(), e.Resident(), e.Next())
 		for _, c := range e.Consumers() {
@@ -178,6 +267,12 @@ func (s *script) run(command string, args []string) error {
 			}
 			s.printf("%s %s\n", name(r), where)
 		})
+	case "cold":
+		for _, g := range e.dir.cold {
+			s.printf("%d..%d: %d packed, %d warm\n", g.first, g.end-1, g.count, g.warm.len())
+		}
+		e.Cold(func(first, end uint64) { s.printf("cold %d..%d\n", first, end-1) })
+		s.printf("%d runs\n", e.RunCount())
 	default:
 		return fmt.Errorf("no such command")
 	}
@@ -222,6 +317,13 @@ func (s *script) print() error {
 	for _, r := range s.fx.Done {
 		s.printf("done %s\n", name(r))
 	}
+	for _, i := range s.fx.Forgotten {
+		s.printf("forgotten %d..%d\n", i.First, i.End-1)
+	}
+	for _, r := range s.fx.Spills {
+		s.printf("spill %s\n", name(r))
+	}
+	s.spills = append(s.spills, s.fx.Spills...)
 	for _, r := range s.fx.Loads {
 		s.printf("load %s\n", name(r))
 	}

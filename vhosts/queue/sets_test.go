@@ -118,11 +118,11 @@ func TestBitmap(t *testing.T) {
 	})
 }
 
-// TestDirectory settles runs in any order and compares with a plain list.
-func TestDirectory(t *testing.T) {
+// TestRuns settles runs in any order and compares with a plain list.
+func TestRuns(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		var d directory
+		var d runs
 		var want []*Run
 		next, cursor := uint64(0), 0
 		var at *Run // the first live run from the cursor on, nil at the end
@@ -172,7 +172,7 @@ func TestDirectory(t *testing.T) {
 				cursor -= d.compact(cursor)
 			},
 			"": func(t *rapid.T) {
-				live := slices.DeleteFunc(slices.Clone(d.live()), (*Run).Done)
+				live := slices.DeleteFunc(slices.Clone(d.all()), (*Run).Done)
 				if !slices.Equal(live, want) {
 					t.Fatalf("%d runs live, want %d", len(live), len(want))
 				}
@@ -205,18 +205,18 @@ func TestDirectory(t *testing.T) {
 	})
 }
 
-func TestDirectoryGivesMemoryBack(t *testing.T) {
+func TestRunsGiveMemoryBack(t *testing.T) {
 	t.Parallel()
-	var d directory
+	var d runs
 	for i := range 100_000 {
 		d.push(&Run{First: uint64(i), Count: 1})
 	}
-	for _, r := range d.live() {
+	for _, r := range d.all() {
 		r.gone = 1
 		d.dead++
 	}
 	d.compact(0)
-	if d.len() != 0 || cap(d.runs) > 1024 {
-		t.Errorf("an empty directory has %d entries and room for %d", d.len(), cap(d.runs))
+	if d.len() != 0 || cap(d.list) > 1024 {
+		t.Errorf("an empty list has %d entries and room for %d", d.len(), cap(d.list))
 	}
 }

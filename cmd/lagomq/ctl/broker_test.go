@@ -1,0 +1,125 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package ctl
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+	"testing"
+	"time"
+
+	amqp091 "github.com/rabbitmq/amqp091-go"
+
+	"github.com/lagomq/lagomq"
+)
+
+// What a broker writes is what these commands read: it is declared and published to
+// by a client, backed up while it runs, and inspected.
+func TestBrokersDirectory(t *testing.T) {
+	t.Parallel()
+	dir, backup := filepath.Join(t.TempDir(), "data"), filepath.Join(t.TempDir(), "backup")
+	b := startBroker(t, dir)
+	c, ch := dial(t, b)
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	check(ch.ExchangeDeclare("events", "topic", true, false, false, false, nil))
+	check(ch.ExchangeDeclare("copies", "fanout", true, false, false, false, nil))
+	check(ch.ExchangeBind("copies", "#", "events", false, nil))
+	for _, name := range []string{"orders", "audit"} {
+		_, err := ch.QueueDeclare(name, true, false, false, false, amqp091.Table{"x-queue-type": "quorum"})
+		check(err)
+		check(ch.QueueBind(name, "", "copies", false, nil))
+	}
+	check(ch.QueueBind("orders", "#", "amq.topic", false, nil))
+	publish(t, ch, 10)
+	check(c.Close())
+
+	contains(t, must(t, "backup", backup, "--url", "http://"+b.ManagementAddr().String()), backup+": ")
+	if _, err := run(t, "backup", backup, "--url", "http://"+b.ManagementAddr().String()); err == nil {
+		t.Error("a second backup in the same directory was made")
+	}
+	if _, err := run(t, "inspect", "--data-dir", dir); err == nil {
+		t.Error("the directory of a running broker was inspected")
+	}
+	stop(t, b)
+	for _, d := range []string{dir, backup} {
+		contains(t, must(t, "inspect", "--data-dir", d), "virtual host /: 2 queues, 2 exchanges, 4 bindings", "quorum",
+			"in all: 20 messages ready", "everything is sound")
+		contains(t, must(t, "repair", "--data-dir", d), "nothing is to be repaired")
+		contains(t, must(t, "repair-queue", "--data-dir", d, "--queue", "orders"), "is sound: 10 messages ready")
+	}
+
+	// The queue is in service again with what is left.
+	damaged := testDir{dir: dir}
+	damaged.spoil(t, []byte("b"), 0)
+	contains(t, must(t, "repair-queue", "--data-dir", dir, "--queue", "orders", "--yes"), "repaired")
+	contains(t, must(t, "repair-queue", "--data-dir", dir, "--queue", "audit", "--yes"), "repaired")
+	b = startBroker(t, dir)
+	_, ch = dial(t, b)
+	publish(t, ch, 1)
+	message, found, err := ch.Get("orders", true)
+	check(err)
+	if !found || string(message.Body) != "body" {
+		t.Errorf("after the repair the queue gives %q, %t", message.Body, found)
+	}
+	stop(t, b)
+}
+
+func startBroker(t *testing.T, dir string) *lagomq.Broker {
+	t.Helper()
+	b, err := lagomq.New(lagomq.Options{DataDir: dir, ManagementAddr: "127.0.0.1:0", Strict: true, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// stop shuts a broker down; the time is for a test that hangs.
+func stop(t *testing.T, b *lagomq.Broker) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := b.Shutdown(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func dial(t *testing.T, b *lagomq.Broker) (*amqp091.Connection, *amqp091.Channel) {
+	t.Helper()
+	c, err := amqp091.Dial(b.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ch, err := c.Channel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, ch
+}
+
+// publish publishes persistent messages and waits until they are confirmed.
+func publish(t *testing.T, ch *amqp091.Channel, messages int) {
+	t.Helper()
+	if err := ch.Confirm(false); err != nil {
+		t.Fatal(err)
+	}
+	for range messages {
+		d, err := ch.PublishWithDeferredConfirmWithContext(t.Context(), "events", "key", false, false,
+			amqp091.Publishing{DeliveryMode: amqp091.Persistent, Body: []byte("body")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ok, err := d.WaitContext(t.Context()); err != nil || !ok {
+			t.Fatalf("confirmed %t, %v", ok, err)
+		}
+	}
+}

@@ -1,0 +1,264 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package persistence
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// specimen fills a store with some of everything and returns what must be found
+// there: see describe.
+func specimen(t *testing.T, s *Store, runs int) {
+	t.Helper()
+	queues := []uint64{s.NewID(), s.NewID()}
+	for i := range uint64(runs) {
+		r := NewRun(text(fmt.Sprintf("run%d %s", i, strings.Repeat(string(rune('a'+i%26)), int(i*37%200)))))
+		sh := r.Share(queues[i%2], i, 10, i)
+		if i%5 == 0 {
+			r.Share(queues[1-i%2], i, 10, i)
+		}
+		records := []Record{PutRun(r)}
+		if i%3 == 0 {
+			var settled Settled
+			settled.Set(uint32(i % 10))
+			records = append(records, Settle(sh, settled))
+		}
+		if i%7 == 0 {
+			records = append(records, SetConfig(fmt.Append(nil, "key", i), fmt.Append(nil, i)))
+		}
+		mustPropose(t, s, records...)
+	}
+}
+
+// describe tells all that a data directory holds. The error is why it could not
+// be opened or read.
+func describe(fs vfs.FS) (text string, err error) {
+	s, err := Open(quiet(Options{FS: fs}))
+	if err != nil {
+		return "", fmt.Errorf("open: %w", err)
+	}
+	defer func() { _ = s.Close(context.Background()) }()
+	var b strings.Builder
+	if err := s.Config(func(k, v []byte) error { fmt.Fprintf(&b, "%s=%s\n", k, v); return nil }); err != nil {
+		return "", err
+	}
+	var runs []RecoveredRun
+	if err := s.Recover(func(r *RecoveredRun) (bool, error) { runs = append(runs, *r); return true, nil }); err != nil {
+		return "", err
+	}
+	for _, r := range runs {
+		body, err := readRun(s, warm(s, r))
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(&b, "%+v %s\n", r, body)
+	}
+	return b.String(), nil
+}
+
+// directoryOf makes a file system that holds the given files.
+func directoryOf(t *testing.T, content map[string]string) *vfs.MemFS {
+	t.Helper()
+	fs := vfs.NewMem()
+	mkdir(t, fs, "data/"+databaseDir)
+	for path, text := range content {
+		if text != "directory" {
+			writeFile(t, fs, path, text)
+		}
+	}
+	return fs
+}
+
+// wantNoticed checks that a damaged directory is refused, or a read reports the
+// damage, or everything in it is right. It returns whether it was noticed.
+func wantNoticed(t *testing.T, what string, fs vfs.FS, want string) (noticed bool) {
+	t.Helper()
+	got, err := describe(fs)
+	switch {
+	case err != nil && !strings.HasPrefix(err.Error(), "open: ") && !errors.Is(err, ErrDamaged):
+		t.Errorf("%s: %v is not ErrDamaged", what, err)
+	case err == nil && got != want:
+		t.Errorf("%s is not noticed: %d of %d bytes are found", what, len(got), len(want))
+	}
+	return err != nil
+}
+
+// TestDamageAfterAnOrderlyStop flips bits in all files of a data directory, and
+// takes away each of them.
+func TestDamageAfterAnOrderlyStop(t *testing.T) {
+	t.Parallel()
+	fs := vfs.NewMem()
+	s := mustOpen(t, Options{FS: fs})
+	specimen(t, s, 40)
+	if err := s.giveBack(); err != nil {
+		t.Fatal(err)
+	}
+	specimen(t, s, 40)
+	mustClose(t, s)
+	sound := files(t, fs, "data")
+	want, err := describe(directoryOf(t, sound))
+	if err != nil {
+		t.Fatal(err)
+	}
+	samples := 100
+	if testing.Short() {
+		samples = 20
+	}
+	rng := rand.New(rand.NewPCG(5, 5))
+	for _, path := range slices.Sorted(maps.Keys(sound)) {
+		content := sound[path]
+		if content == "directory" {
+			continue
+		}
+		missing := maps.Clone(sound)
+		delete(missing, path)
+		noticed := wantNoticed(t, path+" missing", directoryOf(t, missing), want)
+		t.Logf("%s missing: noticed %v", path, noticed)
+		short := maps.Clone(sound)
+		short[path] = content[:len(content)/2]
+		wantNoticed(t, path+" cut short", directoryOf(t, short), want)
+		found := 0
+		offsets := rng.Perm(len(content))
+		if len(offsets) > samples && len(content) > 256 {
+			offsets = offsets[:samples]
+		}
+		for _, offset := range offsets {
+			bad := []byte(content)
+			bad[offset] ^= 1 << rng.IntN(8)
+			spoilt := maps.Clone(sound)
+			spoilt[path] = string(bad)
+			if wantNoticed(t, fmt.Sprintf("%s with a flip at %d of %d", path, offset, len(content)), directoryOf(t, spoilt), want) {
+				found++
+			}
+		}
+		t.Logf("%s: %d bytes, %d of %d flips noticed", path, len(content), found, len(offsets))
+	}
+}
+
+// TestDamagedLogAfterACrash flips bits in the log of a store that crashed, except
+// in its last block and what was written last: Pebble cannot tell damage there
+// from a write cut short, as it looks for what follows in later blocks only. Nor
+// can it when the flip raises the log's number in a chunk by one: that marks the
+// end of a log.
+func TestDamagedLogAfterACrash(t *testing.T) {
+	t.Parallel()
+	fs := vfs.NewCrashableMem()
+	s := mustOpen(t, Options{FS: fs})
+	specimen(t, s, 400)
+	const block = 32 << 10
+	sound := files(t, fs.CrashClone(vfs.CrashCloneCfg{}), "data")
+	want, err := describe(directoryOf(t, sound))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(6, 6))
+	noticed, tried := 0, 0
+	for path, content := range sound {
+		if !strings.HasSuffix(path, ".log") {
+			continue
+		}
+		whole := max(len(content)-1, 0) / block * block // the rest is the last block
+		for _, offset := range rng.Perm(whole)[:min(150, whole)] {
+			bad := []byte(content)
+			bad[offset] ^= 1 << rng.IntN(8)
+			var number byte
+			if _, err := fmt.Sscanf(path, "data/pebble/%d.log", &number); err != nil {
+				t.Fatal(err)
+			}
+			if content[offset] == number && bad[offset] == number+1 {
+				continue
+			}
+			spoilt := maps.Clone(sound)
+			spoilt[path] = string(bad)
+			tried++
+			if wantNoticed(t, fmt.Sprintf("%s with a flip at %d of %d", path, offset, len(content)), directoryOf(t, spoilt), want) {
+				noticed++
+			}
+		}
+	}
+	if tried == 0 || noticed < tried*9/10 {
+		t.Errorf("%d of %d flips noticed", noticed, tried)
+	}
+}
+
+// TestDamagedRecordsAreReported changes records behind the store's back, with
+// Pebble's checksums in order.
+func TestDamagedRecordsAreReported(t *testing.T) {
+	t.Parallel()
+	fs := vfs.NewMem()
+	s := mustOpen(t, Options{FS: fs})
+	q := s.NewID()
+	var shares []*Share
+	var settled Settled
+	settled.Set(1)
+	for i := range uint64(4) {
+		r := NewRun(text("body"))
+		shares = append(shares, r.Share(q, i, 2, 4))
+		s.Propose(0, nil, PutRun(r), Settle(shares[i], settled))
+	}
+	mustPropose(t, s, SetConfig([]byte("k"), []byte("v")))
+	bodyKey := func(i int) []byte {
+		key := make([]byte, bodyKeyLen)
+		putBodyKey(key, spaceBody, shares[i].run.name)
+		return key
+	}
+	flip(t, s, bodyKey(0))
+	if err := s.gen.db.Delete(bodyKey(1), pebble.Sync); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2 {
+		var damage *DamagedError
+		if _, err := readRun(s, shares[i]); !errors.As(err, &damage) || damage.Queue != q || !errors.Is(err, ErrDamaged) {
+			t.Errorf("ReadRun: %v", err)
+		}
+	}
+	recover := func() ([]uint64, error) {
+		var seen []uint64
+		err := s.Recover(func(r *RecoveredRun) (bool, error) { seen = append(seen, r.First); return true, nil })
+		return seen, err
+	}
+	flip(t, s, entryKey(spaceSettled, q, 3))
+	if seen, err := recover(); !errors.Is(err, ErrDamaged) || !slices.Equal(seen, []uint64{0, 1, 2}) {
+		t.Errorf("Recover with a damaged mark: %v, %v", seen, err)
+	}
+	flip(t, s, entryKey(spaceDirectory, q, 2))
+	if seen, err := recover(); !errors.Is(err, ErrDamaged) || !slices.Equal(seen, []uint64{0, 1}) {
+		t.Errorf("Recover with a damaged entry: %v, %v", seen, err)
+	}
+	flip(t, s, appendConfigKey(nil, []byte("k")))
+	if err := s.Config(func(_, _ []byte) error { return nil }); !errors.Is(err, ErrDamaged) {
+		t.Errorf("Config: %v", err)
+	}
+	flip(t, s, metaKey(metaCommit))
+	mustPropose(t, s, SetConfig([]byte("k"), nil)) // writes it anew
+	flip(t, s, metaKey(metaBoot))
+	mustClose(t, s)
+	if _, err := Open(quiet(Options{FS: fs})); !errors.Is(err, ErrDamaged) {
+		t.Errorf("Open with a damaged boot counter: %v", err)
+	}
+}
+
+// flip changes the last byte of a stored value.
+func flip(t *testing.T, s *Store, key []byte) {
+	t.Helper()
+	value, closer, err := s.gen.db.Get(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := slices.Clone(value)
+	changed[len(changed)-1] ^= 1
+	if err := errors.Join(closer.Close(), s.gen.db.Set(key, changed, pebble.Sync)); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,183 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package vhosts
+
+import (
+	"errors"
+	"time"
+
+	"github.com/lagomq/lagomq/persistence"
+	"github.com/lagomq/lagomq/vhosts/queue"
+)
+
+// Carrying out what a queue's engine decides.
+
+func (q *Queue) dispatchLocked() {
+	q.touched = true
+	if q.deleted || q.damaged != nil {
+		q.applyLocked()
+		return
+	}
+	for more := true; more; {
+		more = q.engine.Dispatch(&q.fx)
+		q.applyLocked()
+	}
+}
+
+// applyLocked carries out the effects of the steps since the last call:
+// deliveries first, then what the store has to know, then pages to load.
+func (q *Queue) applyLocked() {
+	defer q.fx.Reset() // also if a sink panics: nothing is delivered twice
+	for i := range q.fx.Deliveries {
+		q.deliverLocked(&q.fx.Deliveries[i])
+	}
+	q.answerEmptyLocked(q.fx.Empty)
+	q.collectLocked()
+	q.proposeLocked()
+	if len(q.fx.Loads) > 0 {
+		q.vhost.hosts.pages.read(q, q.fx.Loads)
+	}
+	q.engine.ReleasePages()
+}
+
+// collectLocked turns what the engine settled into records for the store.
+func (q *Queue) collectLocked() {
+	for _, r := range q.fx.Marked {
+		if share, ok := r.Stored.(*persistence.Share); ok && !r.Done() {
+			q.records = append(q.records, persistence.Settle(share, persistence.Settled(r.Settled())))
+		}
+	}
+	for _, r := range q.fx.Done {
+		if share, ok := r.Stored.(*persistence.Share); ok {
+			q.records = append(q.records, persistence.Drop(share))
+		}
+	}
+	for _, i := range q.fx.Forgotten {
+		q.records = append(q.records, persistence.Forget(q.id, i.First, i.End))
+	}
+	for _, r := range q.fx.Spills {
+		q.spillLocked(r)
+	}
+}
+
+// spillLocked stores the page of a run that is in memory only, so that it can be
+// let go of.
+func (q *Queue) spillLocked(r *queue.Run) {
+	r.Page.Hold() // the store's
+	run := persistence.NewVolatileRun(r.Page)
+	if q.engine.Spilled(r, run.Share(q.id, r.First, r.Count, r.Bytes)) {
+		q.records = append(q.records, persistence.PutRun(run))
+	} else {
+		r.Page.Release()
+	}
+}
+
+func (q *Queue) proposeLocked() {
+	if len(q.records) > 0 && !q.holding {
+		q.vhost.hosts.store.Propose(0, nil, q.records...)
+		q.forgetRecordsLocked()
+	}
+}
+
+func (q *Queue) forgetRecordsLocked() {
+	clear(q.records)
+	if cap(q.records) > keptRecords {
+		q.records = nil
+	}
+	q.records = q.records[:0]
+}
+
+// keptRecords is how many records a queue keeps room for after a large step.
+const keptRecords = 4096
+
+// deliverLocked hands one delivery to its sink, or returns its messages if the
+// channel is gone.
+func (q *Queue) deliverLocked(d *queue.Delivery) {
+	n := uint64(d.Count)
+	if !d.Consumer.Sink.Deliver(d) {
+		if d.Consumer.NoAck {
+			return // settled when handed out, as without acknowledgements it always is
+		}
+		numbers := make([]uint64, 0, d.Count)
+		for i := range d.Count {
+			numbers = append(numbers, d.Number(i))
+		}
+		q.engine.Return(numbers)
+		q.engine.Credit(d.Consumer, d.Count)
+		return
+	}
+	if d.Redelivered {
+		q.stats.Redelivered += n
+	}
+	switch {
+	case d.Get && d.Consumer.NoAck:
+		q.stats.GotNo += n
+	case d.Get:
+		q.stats.Got += n
+	case d.Consumer.NoAck:
+		q.stats.DeliveredNo += n
+	default:
+		q.stats.Delivered += n
+	}
+}
+
+// answerEmptyLocked tells basic.gets that there is no message for them: a
+// Delivery with Get set and a Count of 0.
+func (q *Queue) answerEmptyLocked(gets []*queue.Consumer) {
+	for _, c := range gets {
+		q.stats.GetEmpty++
+		c.Sink.Deliver(&queue.Delivery{Consumer: c, Get: true})
+	}
+}
+
+// loaded feeds back pages that a page reader has read from the store.
+func (q *Queue) loaded(pages []loadedPage) {
+	q.mu.Lock()
+	var cancelled []*queue.Consumer
+	for i := range pages {
+		p := &pages[i]
+		switch {
+		case q.deleted || p.run.Done() || errors.Is(p.err, persistence.ErrClosed):
+			q.engine.LoadFailed(p.run)
+		case p.err == nil:
+			q.engine.Loaded(p.run, p.page)
+		case errors.Is(p.err, persistence.ErrDamaged):
+			cancelled = append(cancelled, q.breakLocked(p.err)...)
+			q.engine.LoadFailed(p.run)
+		default:
+			// The disk may answer next time.
+			q.vhost.hosts.log.Error("cannot read messages, trying again",
+				"vhost", q.vhost.name, "queue", q.name, "error", p.err)
+			q.engine.LoadFailed(p.run)
+			time.AfterFunc(loadRetry, q.reload)
+		}
+	}
+	if !q.deleted {
+		q.fetchLocked()
+		q.dispatchLocked()
+		q.trimLocked()
+	}
+	letters := len(q.letters) > 0
+	q.mu.Unlock()
+	for i := range pages {
+		if pages[i].page != nil {
+			pages[i].page.Release()
+		}
+	}
+	tellCancelled(cancelled)
+	if letters {
+		q.forward()
+	}
+}
+
+// reload asks again for the pages that could not be read.
+func (q *Queue) reload() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.fetchLocked()
+	q.dispatchLocked()
+}
+
+// loadRetry is how long a queue waits after a failed read before it reads again.
+const loadRetry = time.Second

@@ -1,0 +1,270 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package vhosts
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/lagomq/lagomq/persistence"
+	"github.com/lagomq/lagomq/vhosts/queue"
+)
+
+// The janitor looks after what traffic leaves behind in the queues: small runs
+// are joined, mostly settled ones are written again without what is settled, and
+// pages of queues at rest leave the memory.
+
+const (
+	// janitorInterval is how often the janitor looks at every queue.
+	janitorInterval = time.Second
+	// restingAfter is how many looks without traffic make a queue one at rest.
+	restingAfter = 5
+	// thinInterval is how many looks lie between two searches for mostly settled
+	// runs.
+	thinInterval = 5
+	// mostThin is how many runs of a queue are written again at a time.
+	mostThin = 64
+)
+
+type janitor struct {
+	hosts  *Hosts
+	ctx    context.Context
+	cancel context.CancelFunc
+	worker sync.WaitGroup
+	looks  int
+}
+
+func newJanitor(h *Hosts) *janitor {
+	j := &janitor{hosts: h}
+	j.ctx, j.cancel = context.WithCancel(context.Background())
+	return j
+}
+
+func (j *janitor) start() { j.worker.Go(j.work) }
+
+func (j *janitor) stop() {
+	j.cancel()
+	j.worker.Wait()
+}
+
+func (j *janitor) work() {
+	ticker := time.NewTicker(janitorInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			j.look()
+		case <-j.ctx.Done():
+			return
+		}
+	}
+}
+
+// look goes once over all queues.
+func (j *janitor) look() {
+	j.looks++
+	var queues []*Queue
+	for _, v := range j.hosts.VHosts() {
+		queues = v.appendQueues(queues[:0])
+		for _, q := range queues {
+			if j.ctx.Err() != nil {
+				return
+			}
+			j.tend(q)
+		}
+		clear(queues)
+	}
+}
+
+// tend looks after one queue.
+func (j *janitor) tend(q *Queue) {
+	q.mu.Lock()
+	if q.touched {
+		q.touched, q.resting = false, 0
+	} else {
+		q.resting++
+	}
+	resting := q.resting >= restingAfter
+	if q.resting > restingAfter && q.resting%restingAfter != 0 {
+		q.mu.Unlock() // it has been looked after, and nothing has happened since
+		return
+	}
+	q.mu.Unlock()
+	for j.ctx.Err() == nil && j.join(q, resting) {
+	}
+	if j.looks%thinInterval == 0 {
+		j.rewrite(q)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case q.deleted:
+	case resting && q.durable:
+		q.trimToLocked(0)
+	default:
+		q.trimLocked()
+	}
+}
+
+// join makes one run of some neighbouring small ones. It returns false if there
+// was nothing to join.
+func (j *janitor) join(q *Queue, resting bool) bool {
+	group, members := q.scattered(resting)
+	if group == nil {
+		return false
+	}
+	page, err := j.joined(members)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err != nil {
+		// The queue finds out about damage when it gets there.
+		q.engine.Scatter(group)
+		return false
+	}
+	defer page.Release()
+	run := newRun(page, group[0].Volatile)
+	last := &members[len(members)-1]
+	share := run.Share(q.id, members[0].first, uint32(last.first-members[0].first)+last.count, page.BodyBytes())
+	if _, ok := q.engine.Gather(group, page, share); !ok {
+		return true
+	}
+	page.Hold() // the store's
+	for i := range members {
+		q.records = append(q.records, persistence.Drop(members[i].share))
+	}
+	q.records = append(q.records, persistence.PutRun(run))
+	q.proposeLocked()
+	q.engine.ReleasePages()
+	q.countResidentLocked()
+	return true
+}
+
+// newRun returns a run with a page as its body.
+func newRun(page *queue.Page, volatile bool) *persistence.Run {
+	if volatile {
+		return persistence.NewVolatileRun(page)
+	}
+	return persistence.NewRun(page)
+}
+
+// member is a run that is to be written anew, as it was under the queue's lock.
+type member struct {
+	first   uint64
+	count   uint32
+	page    *queue.Page // held, nil if it is not in memory
+	share   *persistence.Share
+	settled queue.Bitmap
+}
+
+func memberOf(r *queue.Run) member {
+	m := member{first: r.First, count: r.Count, page: r.Page, settled: r.Settled()}
+	m.share, _ = r.Stored.(*persistence.Share)
+	if m.page != nil {
+		m.page.Hold()
+	}
+	return m
+}
+
+// scattered asks the engine for runs to be joined.
+func (q *Queue) scattered(resting bool) (group []*queue.Run, members []member) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.deleted || q.damaged != nil {
+		return nil, nil
+	}
+	group = q.engine.Scattered(resting)
+	for _, r := range group {
+		members = append(members, memberOf(r))
+	}
+	return group, members
+}
+
+// joined returns a page of all messages of the members, whose pages it releases.
+func (j *janitor) joined(members []member) (*queue.Page, error) {
+	page := new(queue.Page)
+	page.Hold()
+	var failed error
+	for i := range members {
+		m := &members[i]
+		if err := j.read(m); err != nil {
+			failed = err
+			continue
+		}
+		for n := range int(m.count) {
+			page.AppendFrom(m.page, n)
+		}
+		m.page.Release()
+	}
+	return page, failed
+}
+
+// read gets the member's page from the store if it has none.
+func (j *janitor) read(m *member) (err error) {
+	if m.page == nil {
+		m.page, err = j.hosts.pages.load(m.share, m.count)
+	}
+	return err
+}
+
+// rewrite writes runs anew of which little is left.
+func (j *janitor) rewrite(q *Queue) {
+	q.mu.Lock()
+	var members []member
+	var thin []*queue.Run
+	if !q.deleted && q.damaged == nil {
+		thin = q.engine.Thin(mostThin)
+	}
+	for _, r := range thin {
+		members = append(members, memberOf(r))
+	}
+	q.mu.Unlock()
+	for i := range members {
+		j.replace(q, thin[i], &members[i])
+	}
+}
+
+// replace writes one run anew, with nothing in the place of what is settled.
+func (j *janitor) replace(q *Queue, r *queue.Run, m *member) {
+	if err := j.read(m); err != nil {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.engine.Replace(r, nil, nil)
+		return
+	}
+	page := new(queue.Page)
+	page.Hold()
+	defer page.Release()
+	for n := range m.count {
+		if m.settled.Has(n) {
+			page.AppendNothing()
+		} else {
+			page.AppendFrom(m.page, int(n))
+		}
+	}
+	m.page.Release()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	run := newRun(page, m.share.Volatile())
+	share := run.Share(q.id, m.first, m.count, m.share.Bytes())
+	if q.deleted || !q.engine.Replace(r, page, share) {
+		return
+	}
+	page.Hold() // the store's
+	q.records = append(q.records, persistence.Drop(m.share), persistence.PutRun(run),
+		persistence.Settle(share, persistence.Settled(r.Settled())))
+	q.proposeLocked()
+	q.engine.ReleasePages()
+	q.countResidentLocked()
+}
+
+// appendQueues appends all queues.
+func (v *VHost) appendQueues(list []*Queue) []*Queue {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, q := range v.queues {
+		list = append(list, q)
+	}
+	return list
+}

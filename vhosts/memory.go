@@ -1,0 +1,69 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package vhosts
+
+import (
+	"github.com/lagomq/lagomq/persistence"
+	"github.com/lagomq/lagomq/vhosts/queue"
+)
+
+// How much of a queue is in memory: a window of pages, smaller if all queues
+// together have too much, and none of what a queue at rest can read back.
+
+// residentFloor is the window of each queue when the broker's budget is used up:
+// what is being handed out and read ahead has to fit somewhere.
+const residentFloor = 256 << 10
+
+// residentLimit is how many bytes of messages a queue may keep in memory now.
+func (h *Hosts) residentLimit() uint64 {
+	if uint64(h.resident.Load()) > h.options.ResidentBudget {
+		return min(residentFloor, h.options.ResidentBytes)
+	}
+	return h.options.ResidentBytes
+}
+
+// trimLocked keeps the queue's pages within its share of memory.
+func (q *Queue) trimLocked() { q.trimToLocked(q.vhost.hosts.residentLimit()) }
+
+func (q *Queue) trimToLocked(limit uint64) {
+	q.engine.Trim(limit, &q.fx)
+	if len(q.fx.Spills) > 0 {
+		q.applyLocked()
+	} else {
+		q.engine.ReleasePages()
+	}
+	q.countResidentLocked()
+}
+
+// countResidentLocked keeps the broker's count of bytes in memory.
+func (q *Queue) countResidentLocked() {
+	if now := q.engine.Resident(); now != q.resident {
+		q.vhost.hosts.resident.Add(int64(now) - int64(q.resident))
+		q.resident = now
+	}
+}
+
+// keeper is a queue as its engine's [queue.Keeper]: the handles are shares.
+type keeper Queue
+
+// Stored implements [queue.Keeper].
+func (k *keeper) Stored(r *queue.Run) bool {
+	share, ok := r.Stored.(*persistence.Share)
+	return ok && share.Stored()
+}
+
+// Chill implements [queue.Keeper].
+func (k *keeper) Chill(r *queue.Run) (queue.Place, bool) {
+	share, ok := r.Stored.(*persistence.Share)
+	if !ok {
+		return queue.Place{}, false
+	}
+	place, ok := share.Chill()
+	return queue.Place(place), ok
+}
+
+// Warm implements [queue.Keeper].
+func (k *keeper) Warm(r *queue.Run, p queue.Place) any {
+	return k.vhost.hosts.store.Warm(persistence.Place(p), k.id, r.First, r.Count, r.Bytes, persistence.Settled(r.Settled()))
+}

@@ -1,0 +1,162 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package queue
+
+import (
+	"fmt"
+)
+
+// census is what Check counts.
+type census struct {
+	end                      uint64
+	ready, live, dead, bytes uint64
+	resident, spilling       uint64
+	loose                    int
+}
+
+// Check verifies the engine's invariants at the cost of its size; tests call it
+// after every step.
+func (e *Engine) Check() error {
+	var c census
+	for i, r := range e.dir.head.all() {
+		if i < e.cursor && r.sent != r.Count && !r.Done() {
+			return fmt.Errorf("run %d lies before the cursor but was not handed out", r.First)
+		}
+		if i > e.cursor && r.sent != 0 {
+			return fmt.Errorf("run %d lies behind the cursor but was handed out", r.First)
+		}
+		if err := e.checkRun(&c, r); err != nil {
+			return err
+		}
+	}
+	if c.dead != uint64(e.dir.head.dead) {
+		return fmt.Errorf("%d done runs, %d counted", c.dead, e.dir.head.dead)
+	}
+	for _, s := range e.dir.cold {
+		if err := e.checkSegment(&c, s); err != nil {
+			return err
+		}
+	}
+	if len(e.dir.cold) == 0 && e.dir.tail.len() > 0 {
+		return fmt.Errorf("%d runs in the tail and nothing cold before them", e.dir.tail.len())
+	}
+	for _, r := range e.dir.tail.all() {
+		if err := e.checkUnsent(&c, r); err != nil {
+			return err
+		}
+	}
+	return e.compare(&c)
+}
+
+// compare holds what was counted against what the engine counts.
+func (e *Engine) compare(c *census) error {
+	switch {
+	case c.ready != e.ready:
+		return fmt.Errorf("%d messages ready, %d counted", c.ready, e.ready)
+	case c.live != e.ready+e.unacked:
+		return fmt.Errorf("%d messages live, %d ready and %d unacked counted", c.live, e.ready, e.unacked)
+	case c.bytes != e.bytes:
+		return fmt.Errorf("%d bytes, %d counted", c.bytes, e.bytes)
+	case c.resident != e.resident:
+		return fmt.Errorf("%d resident bytes, %d counted", c.resident, e.resident)
+	case c.spilling != e.spilling:
+		return fmt.Errorf("%d bytes on their way out, %d counted", c.spilling, e.spilling)
+	case c.loose > 0 && !e.joining:
+		return fmt.Errorf("%d runs are marked to be joined, but none were given out", c.loose)
+	case e.ahead.bare > e.ahead.done:
+		return fmt.Errorf("pages are gone from run %d on, but Trim came to %d only", e.ahead.bare, e.ahead.done)
+	}
+	return nil
+}
+
+// checkSegment checks a segment by unpacking it.
+func (e *Engine) checkSegment(c *census, s *segment) error {
+	var live, bytes uint64
+	if s.runs() == 0 || s.runs() > e.limits().segmentRuns {
+		return fmt.Errorf("segment %d..%d has %d runs", s.first, s.end, s.runs())
+	}
+	u := unpacker{packed: s.packed}
+	for i := range s.count {
+		var r Run
+		u.next(&r)
+		if i == 0 && r.First != s.first {
+			return fmt.Errorf("segment %d..%d begins with run %d", s.first, s.end, r.First)
+		}
+		if r.Done() {
+			return fmt.Errorf("run %d is done and packed", r.First)
+		}
+		live += uint64(r.live())
+		bytes += r.liveBytes()
+		if err := e.checkRun(c, &r); err != nil {
+			return err
+		}
+	}
+	if len(u.packed) > 0 || u.last != s.last || live != s.live || bytes != s.bytes {
+		return fmt.Errorf("segment %d..%d holds %d messages of %d bytes, %d of %d counted; %d bytes left over",
+			s.first, s.end, live, bytes, s.live, s.bytes, len(u.packed))
+	}
+	for _, r := range s.warm.all() {
+		if err := e.checkUnsent(c, r); err != nil {
+			return err
+		}
+	}
+	if c.end > s.end {
+		return fmt.Errorf("segment %d..%d has a run that ends at %d", s.first, s.end, c.end)
+	}
+	return nil
+}
+
+func (e *Engine) checkUnsent(c *census, r *Run) error {
+	if r.sent > 0 || r.Done() {
+		return fmt.Errorf("run %d far behind the cursor was handed out or settled", r.First)
+	}
+	return e.checkRun(c, r)
+}
+
+// checkRun checks a run by itself and against the one before it, and counts it.
+func (e *Engine) checkRun(c *census, r *Run) error {
+	if r.First < c.end || r.end() > e.next {
+		return fmt.Errorf("run %d..%d overlaps another or lies past %d", r.First, r.end(), e.next)
+	}
+	c.end = r.end()
+	if r.gone != r.settled.Count() {
+		return fmt.Errorf("run %d counts %d settled messages but marks %d", r.First, r.gone, r.settled.Count())
+	}
+	if r.Done() {
+		c.dead++
+	}
+	if r.loose {
+		c.loose++
+	}
+	if r.Page != nil {
+		c.resident += weight(r.Page)
+		if r.spilling {
+			c.spilling += weight(r.Page)
+		}
+	} else if r.spilling {
+		return fmt.Errorf("run %d is on its way out without its page", r.First)
+	}
+	c.bytes += r.liveBytes()
+	for o := range r.Count {
+		n := r.First + uint64(o)
+		back := e.returned.has(n)
+		if r.settled.Has(o) {
+			if back {
+				return fmt.Errorf("message %d is settled and returned", n)
+			}
+			continue
+		}
+		c.live++
+		if back && o >= r.sent {
+			return fmt.Errorf("message %d is returned but was never handed out", n)
+		}
+		if back || o >= r.sent {
+			c.ready++
+		}
+	}
+	if n := r.settled.NextSet(r.Count, MaxRunMessages); r.Count < MaxRunMessages && n < MaxRunMessages {
+		return fmt.Errorf("run %d marks message %d of %d", r.First, n, r.Count)
+	}
+	return nil
+}

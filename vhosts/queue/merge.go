@@ -1,0 +1,258 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package queue
+
+import "slices"
+
+// Messages that come one by one make runs of one message each, which cost as
+// much as full ones: an entry here and two keys in the store. Where such runs lie
+// unread, neighbours are joined: Scattered gives out a group, the shell makes one
+// page of it, outside the lock, and Gather puts one run in its place. A run is
+// written again at most about log2(MaxRunMessages) times, usually once.
+
+// pile is a group of neighbouring runs that may become one, as a sum.
+type pile struct {
+	first, end uint64 // the numbers of its messages
+	runs       int
+	messages   uint32
+	bytes      uint64
+	volatile   bool
+}
+
+// takes reports whether the run right after the pile's may join it.
+func (p *pile) takes(r *Run, l *limits) bool {
+	return p.runs == 0 || r.First == p.end && r.Volatile == p.volatile &&
+		p.messages+r.Count <= l.runMessages && p.bytes+r.size() <= l.runBytes
+}
+
+func (p *pile) add(r *Run) {
+	if p.runs == 0 {
+		*p = pile{first: r.First, volatile: r.Volatile}
+	}
+	p.end = r.end()
+	p.runs++
+	p.messages += r.Count
+	p.bytes += r.size()
+}
+
+// fills reports whether the pile makes a run as good as full.
+func (p *pile) fills(l *limits) bool {
+	return p.runs > 1 && (p.messages >= l.runMessages-l.runMessages/4 || p.bytes >= l.runBytes-l.runBytes/4)
+}
+
+// size is what the run's messages take, as far as it is known: bodies only,
+// unless the page is there.
+func (r *Run) size() uint64 {
+	if r.Page != nil {
+		return uint64(r.Page.Bytes())
+	}
+	return r.Bytes
+}
+
+// fresh says that nothing was done with the run's messages yet.
+func (r *Run) fresh() bool { return r.sent == 0 && r.gone == 0 && !r.loading }
+
+// Scattered returns neighbouring small runs, oldest first, that are to become
+// one: at least 2, of the same kind, together at most MaxRunMessages messages and
+// MaxRunBytes bytes of bodies; nil if there are none. They stay in place, marked,
+// until they are given to Gather or Scatter; until then it returns nil. All can be
+// read back, and those that have their Page can be copied from it by who holds
+// it.
+//
+// With idle, which says that nobody has touched the queue for a while, it takes
+// what there is, from the cursor on, as long as the joined run is at least twice as
+// large as any of its parts. Otherwise it takes only groups that fill a run, and
+// leaves alone what consumers may soon come to. A call costs what came since the
+// last one, so the shell may call it after each Append.
+func (e *Engine) Scattered(idle bool) []*Run {
+	if e.Keeper == nil || e.joining {
+		return nil
+	}
+	group := e.scatteredHot(idle)
+	if group == nil {
+		group = e.scatteredCold(idle)
+	}
+	for _, r := range group {
+		r.loose = true
+	}
+	e.joining = group != nil
+	return group
+}
+
+// scatteredHot goes on adding hot runs to the pile, from where the last call
+// ended.
+func (e *Engine) scatteredHot(idle bool) []*Run {
+	l := e.limits()
+	from := e.cursor
+	if !idle {
+		from += 1 + l.aheadRuns
+	}
+	i := e.dir.position(e.pile.end)
+	if !idle && e.dir.hot() <= from {
+		return nil
+	}
+	if start := e.dir.position(e.pile.first); start < from || i-start != e.pile.runs {
+		// Consumers come near, or some of it was packed.
+		e.restPile(e.pile.end)
+		i = max(i, from)
+	}
+	for ; i < e.dir.hot(); i++ {
+		r := e.dir.at(i)
+		if !e.Keeper.Stored(r) && (r.Stored != nil || r.spilling || r.First >= e.ahead.done) {
+			break // on its way to the store, or will be soon
+		}
+		joins := r.Stored != nil && r.fresh()
+		if !joins || !e.pile.takes(r, l) {
+			if group := e.takePile(i, idle); group != nil {
+				return group
+			}
+			e.restPile(r.First)
+		}
+		if joins {
+			e.pile.add(r)
+			e.quiet = false
+		} else {
+			e.restPile(r.end())
+		}
+		if e.pile.messages == l.runMessages {
+			if group := e.takePile(i+1, idle); group != nil {
+				return group
+			}
+			e.restPile(r.end())
+		}
+	}
+	if idle && !e.quiet && e.pile.runs > 1 {
+		e.quiet = true
+		if group := worthy(e.piled(i)); group != nil {
+			e.restPile(e.pile.first) // what is joined may be joined with the rest of it later
+			return group
+		}
+	}
+	return nil
+}
+
+// restPile makes the pile empty; the next run looked at is the first from number
+// on.
+func (e *Engine) restPile(number uint64) {
+	e.pile = pile{first: number, end: number}
+}
+
+// takePile returns the pile, which ends before position end and grows no more, if
+// it is worth joining.
+func (e *Engine) takePile(end int, idle bool) []*Run {
+	fills := e.pile.fills(e.limits())
+	if !fills && (!idle || e.pile.runs < 2) {
+		return nil
+	}
+	group := e.piled(end)
+	if !fills || len(group) < e.pile.runs {
+		group = worthy(group)
+	}
+	if group != nil {
+		e.restPile(e.pile.end)
+	}
+	return group
+}
+
+// piled is the pile's runs, those before position end, from the last on that was
+// touched after it was piled.
+func (e *Engine) piled(end int) []*Run {
+	group := make([]*Run, 0, e.pile.runs)
+	for i := end - e.pile.runs; i < end; i++ {
+		if r := e.dir.at(i); r.fresh() {
+			group = append(group, r)
+		} else {
+			group = group[:0]
+		}
+	}
+	return group
+}
+
+// worthy returns the longest end of group that makes a run of twice its largest
+// member; nil if none does.
+func worthy(group []*Run) []*Run {
+	var sum, largest uint32
+	worth := len(group)
+	for i, r := range slices.Backward(group) {
+		sum += r.Count
+		largest = max(largest, r.Count)
+		if sum >= 2*largest {
+			worth = i
+		}
+	}
+	if len(group)-worth < 2 {
+		return nil
+	}
+	return group[worth:]
+}
+
+// Gather puts one run in the place of a group that Scattered gave out, and
+// returns it. page holds all its messages, and the run becomes a holder of it; nil
+// if stored, the store's handle, can be read back already. It returns false if the
+// group changed meanwhile, as some of it was handed out, asked for or purged: then
+// nothing changes, and the shell drops what it stored. After true the shell drops
+// the members from the store, by their Stored.
+func (e *Engine) Gather(group []*Run, page *Page, stored any) (*Run, bool) {
+	e.release(group)
+	list, at := e.find(group)
+	if list == nil {
+		return nil, false
+	}
+	r := &Run{First: group[0].First, Stored: stored, Volatile: group[0].Volatile}
+	held := page != nil // do all have their pages
+	for _, m := range group {
+		r.Count += m.Count
+		r.Bytes += m.Bytes
+		held = held && m.Page != nil
+		e.dropPage(m)
+		m.gone = m.Count
+	}
+	list.replace(at, len(group), r)
+	if held || page != nil && !e.Keeper.Stored(r) {
+		e.hold(r, page)
+	}
+	if r.Page != nil && !held {
+		e.strays = append(e.strays, r)
+	}
+	if r.First < e.ahead.done && e.ahead.done < r.end() { // Trim is to look at it
+		e.ahead.done = r.First
+		e.ahead.bare = min(e.ahead.bare, r.First)
+	}
+	return r, true
+}
+
+// Scatter gives a group up that Scattered gave out: its messages could not be
+// read, or do not fit into one run after all.
+func (e *Engine) Scatter(group []*Run) {
+	e.release(group)
+	e.quiet = true
+	if end := group[len(group)-1].end(); e.pile.end < end {
+		e.restPile(end)
+	}
+}
+
+func (e *Engine) release(group []*Run) {
+	e.joining = false
+	for _, r := range group {
+		r.loose = false
+	}
+}
+
+// find returns the list of runs in which the group lies, whole and untouched, and
+// its position there; nil if it does not.
+func (e *Engine) find(group []*Run) (list *runs, at int) {
+	first := group[0].First
+	lists := []*runs{&e.dir.head, &e.dir.tail}
+	if i := e.dir.segmentOf(first); i < len(e.dir.cold) {
+		lists = append(lists, &e.dir.cold[i].warm)
+	}
+	for _, list := range lists {
+		at := list.position(first)
+		if at+len(group) <= list.len() && slices.Equal(group, list.all()[at:at+len(group)]) &&
+			!slices.ContainsFunc(group, func(r *Run) bool { return !r.fresh() }) {
+			return list, at
+		}
+	}
+	return nil, 0
+}
