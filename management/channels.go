@@ -21,7 +21,7 @@ type channel struct {
 	User                   string              `json:"user"`
 	UserWhoPerformed       string              `json:"user_who_performed_action"`
 	VHost                  string              `json:"vhost"`
-	State                  string              `json:"state"` // as of its connection
+	State                  string              `json:"state"` // running, or flow as its connection
 	Confirm                bool                `json:"confirm"`
 	Transactional          bool                `json:"transactional"`
 	ConsumerCount          int                 `json:"consumer_count"`
@@ -67,7 +67,7 @@ func (s *Server) newChannel(c *amqp.ConnectionStats, ch *amqp.ChannelStats) chan
 		MessagesUncommitted: ch.UncommittedMessages, AcksUncommitted: ch.UncommittedSettled,
 		MessageStats: newChannelMessageStats(&counts, s.rates.of(subject{connection: c.ID, channel: ch.Number})),
 	}
-	if c.Throttled {
+	if c.Throttled && !c.Blocked {
 		view.State = "flow"
 	}
 	return view

@@ -25,7 +25,7 @@ type connection struct {
 	Type             string         `json:"type"`
 	Protocol         string         `json:"protocol"`
 	AuthMechanism    string         `json:"auth_mechanism"`
-	State            string         `json:"state"` // running, or flow while publishers are held back
+	State            string         `json:"state"` // see connectionState
 	SSL              bool           `json:"ssl"`
 	PeerHost         string         `json:"peer_host"`
 	PeerPort         uint16         `json:"peer_port"`
@@ -48,18 +48,30 @@ func (s *Server) newConnection(c *amqp.ConnectionStats) connection {
 	view := connection{
 		Name: c.Name, Node: s.options.Node, User: c.User, UserWhoPerformed: c.User, VHost: c.VHost,
 		UserProvidedName: textJSON(c.UserProvidedName), ClientProperties: tableJSON(c.ClientProperties),
-		Type: "network", Protocol: "AMQP 0-9-1", AuthMechanism: c.Mechanism, State: "running",
+		Type: "network", Protocol: "AMQP 0-9-1", AuthMechanism: c.Mechanism, State: s.connectionState(c),
 		Channels: len(c.Channels), ChannelMax: c.ChannelMax, FrameMax: c.FrameMax,
 		Timeout: int(c.Heartbeat.Seconds()), ConnectedAt: c.ConnectedAt.UnixMilli(),
 		RecvOct: c.Received, RecvOctDetails: rate{rates[bytesReceived]},
 		SendOct: c.Sent, SendOctDetails: rate{rates[bytesSent]}, SendPend: c.OutboundBytes,
 	}
-	if c.Throttled {
-		view.State = "flow"
-	}
 	view.PeerHost, view.PeerPort = hostPort(c.Peer)
 	view.Host, view.Port = hostPort(c.Local)
 	return view
+}
+
+// connectionState is the state of a connection in the words of RabbitMQ 4.3:
+// blocked after it has published while there is an alarm, blocking before it has,
+// flow while it is not read from for other reasons.
+func (s *Server) connectionState(c *amqp.ConnectionStats) string {
+	switch {
+	case c.Blocked:
+		return "blocked"
+	case s.options.Hosts.Alarms().Raised():
+		return "blocking"
+	case c.Throttled:
+		return "flow"
+	}
+	return "running"
 }
 
 // hostPort splits a TCP address; the host is empty if it is none.

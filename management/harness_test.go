@@ -8,8 +8,10 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
@@ -37,9 +39,9 @@ const patience = 30 * time.Second
 
 // site is a broker with management, and a client of both.
 type site struct {
-	t      *testing.T
-	broker *lagomq.Broker
-	http   http.Client
+	t                *testing.T
+	amqp, management net.Addr
+	http             http.Client
 }
 
 // object is a JSON object of an answer.
@@ -52,35 +54,48 @@ func newSite(t *testing.T) *site {
 	user := func(name string, tags ...string) vhosts.User {
 		return vhosts.User{Name: name, Password: name, Tags: tags, LoopbackOnly: true}
 	}
-	broker, err := lagomq.New(lagomq.Options{
-		InMemory: true, ManagementAddr: "127.0.0.1:0", Strict: true, VHosts: []string{"/", "a/b"},
+	s, _ := startSite(t, lagomq.Options{
+		VHosts: []string{"/", "a/b"},
 		Users: []vhosts.User{
 			user("guest", "administrator"), user("watcher", "monitoring"), user("worker", "management"), user("nobody"),
 		},
-		Logger: slog.New(slog.DiscardHandler),
 	})
+	return s
+}
+
+// startSite starts a broker in memory. It is shut down by stop, or when the test
+// ends.
+func startSite(t *testing.T, o lagomq.Options) (s *site, stop func()) {
+	t.Helper()
+	o.InMemory, o.ManagementAddr, o.Strict, o.Logger = true, "127.0.0.1:0", true, slog.New(slog.DiscardHandler)
+	broker, err := lagomq.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := broker.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	s := &site{t: t, broker: broker, http: http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := broker.Shutdown(ctx); err != nil {
 			t.Errorf("shut down: %v", err)
 		}
 	})
-	return s
+	t.Cleanup(stop)
+	return visit(t, broker.AMQPAddr(), broker.ManagementAddr()), stop
+}
+
+// visit is a client of a broker that runs.
+func visit(t *testing.T, amqp, management net.Addr) *site {
+	return &site{t, amqp, management, http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
 }
 
 // request makes a request as a user, "" for none, and returns the answer and its
 // body.
 func (s *site) request(method, path, user string, headers ...string) (*http.Response, []byte) {
 	s.t.Helper()
-	r, err := http.NewRequestWithContext(s.t.Context(), method, "http://"+s.broker.ManagementAddr().String()+path, nil)
+	r, err := http.NewRequestWithContext(s.t.Context(), method, "http://"+s.management.String()+path, nil)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -120,10 +135,29 @@ func getAs[T any](s *site, user, path string) (value T) {
 	return value
 }
 
+// getFailed decodes the answer to a GET by guest of a health check that fails.
+func getFailed(s *site, path string) (value object) {
+	s.t.Helper()
+	response, body := s.request(http.MethodGet, path, "guest")
+	if response.StatusCode != http.StatusServiceUnavailable {
+		s.t.Fatalf("GET %s: %s %s", path, response.Status, body)
+	}
+	if err := json.Unmarshal(body, &value); err != nil {
+		s.t.Fatalf("GET %s: %v in %s", path, err, body)
+	}
+	return value
+}
+
+// node is the broker's name.
+func node(s *site) string {
+	s.t.Helper()
+	return get[object](s, "/api/overview")["node"].(string)
+}
+
 // dial connects a client as a user to a virtual host.
 func (s *site) dial(user, vhost, name string) (*amqp091.Connection, *amqp091.Channel) {
 	s.t.Helper()
-	connection, err := amqp091.DialConfig("amqp://"+s.broker.AMQPAddr().String(), amqp091.Config{
+	connection, err := amqp091.DialConfig("amqp://"+s.amqp.String(), amqp091.Config{
 		Vhost: vhost, SASL: []amqp091.Authentication{&amqp091.PlainAuth{Username: user, Password: user}},
 		Properties: amqp091.Table{"connection_name": name}, Locale: "en_US",
 	})
@@ -157,10 +191,14 @@ func (s *site) declare(ch *amqp091.Channel, name string, durable, exclusive bool
 // broker has them.
 func (s *site) publish(ch *amqp091.Channel, queue string, messages int) {
 	s.t.Helper()
+	s.publishAll(ch, queue, messages, amqp091.Publishing{Body: []byte("four")})
+}
+
+func (s *site) publishAll(ch *amqp091.Channel, queue string, messages int, message amqp091.Publishing) {
+	s.t.Helper()
 	s.must(ch.Confirm(false))
 	for range messages {
-		confirmation, err := ch.PublishWithDeferredConfirmWithContext(s.t.Context(), "", queue, false, false,
-			amqp091.Publishing{Body: []byte("four")})
+		confirmation, err := ch.PublishWithDeferredConfirmWithContext(s.t.Context(), "", queue, false, false, message)
 		s.must(err)
 		_, err = confirmation.WaitContext(s.t.Context())
 		s.must(err)

@@ -19,7 +19,8 @@ type queue struct {
 	VHost                string             `json:"vhost"`
 	Type                 string             `json:"type"`
 	Node                 string             `json:"node"`
-	State                string             `json:"state"` // running, or crashed if its messages cannot be read
+	State                string             `json:"state"`            // running, or crashed if its messages cannot be read
+	Reason               string             `json:"reason,omitempty"` // why it is crashed
 	Durable              bool               `json:"durable"`
 	AutoDelete           bool               `json:"auto_delete"`
 	Exclusive            bool               `json:"exclusive"`
@@ -32,12 +33,23 @@ type queue struct {
 	ExclusiveConsumer    bool               `json:"exclusive_consumer"`
 	SingleActiveConsumer *string            `json:"single_active_consumer_tag"`
 	IdleSince            string             `json:"idle_since,omitempty"`
-	MessageBytes         uint64             `json:"message_bytes"`
+	MessagesRAM          uint64             `json:"messages_ram"` // those in memory, on disk as well or not
+	MessagesPagedOut     uint64             `json:"messages_paged_out"`
+	MessageBytes         uint64             `json:"message_bytes"` // of bodies
 	MessageBytesRAM      uint64             `json:"message_bytes_ram"`
 	MessageBytesPagedOut uint64             `json:"message_bytes_paged_out"`
-	Memory               uint64             `json:"memory"` // bytes of messages held in memory
+	Memory               uint64             `json:"memory"` // bytes
+	Storage              queueStorage       `json:"storage"`
 	MessageStats         messageStats       `json:"message_stats"`
 	depth
+}
+
+// queueStorage is how LagoMQ keeps the messages of a queue: in runs, whose pages
+// may be in memory, and which are packed far back in the queue.
+type queueStorage struct {
+	Runs          int    `json:"runs"`
+	PackedBytes   int    `json:"packed_bytes"`   // of memory that packed runs take
+	ResidentBytes uint64 `json:"resident_bytes"` // of memory that pages take
 }
 
 // queueDetail is what is shown of a single queue.
@@ -54,12 +66,13 @@ func (s *Server) newQueue(q *vhosts.QueueStats, owners map[uint64]*amqp.Connecti
 		Durable: q.Durable, AutoDelete: q.AutoDelete, Exclusive: q.Exclusive,
 		Arguments: tableJSON(q.Arguments), EffectivePolicy: map[string]any{},
 		Consumers: q.Consumers, ExclusiveConsumer: q.ExclusiveConsumer,
-		MessageBytes: q.Bytes, MessageBytesRAM: q.Resident, MessageBytesPagedOut: q.Bytes - min(q.Bytes, q.Resident),
-		Memory:       q.Resident,
+		MessagesRAM: q.ResidentMessages, MessagesPagedOut: q.Ready + q.Unacked - q.ResidentMessages,
+		MessageBytes: q.Bytes, MessageBytesRAM: q.ResidentBodies, MessageBytesPagedOut: q.Bytes - q.ResidentBodies,
+		Memory: q.Resident + uint64(q.Packed), Storage: queueStorage{q.Runs, q.Packed, q.Resident},
 		MessageStats: newMessageStats(&counts, rates), depth: newDepth(&counts, rates),
 	}
 	if q.Damaged != nil {
-		view.State = "crashed"
+		view.State, view.Reason = "crashed", q.Damaged.Error()
 	}
 	if !q.IdleSince.IsZero() {
 		view.IdleSince = q.IdleSince.UTC().Format(idleFormat)

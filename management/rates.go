@@ -40,6 +40,7 @@ const (
 	queuesDeclared
 	queuesCreated
 	queuesDeleted
+	databaseErrors
 	messagesReady
 	messagesUnacked
 	measures = iota
@@ -88,6 +89,15 @@ func (r *rates) of(s subject) perSecond {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return r.samples[s].rates
+}
+
+// grows reports whether a count of the broker's, which is n now, has grown since
+// the sample before the newest one.
+func (r *rates) grows(m measure, n uint64) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	newest := r.samples[subject{}]
+	return n > newest.counts[m] || newest.rates[m] > 0
 }
 
 // record takes in a sample of everything that exists at the time now. What was
@@ -153,6 +163,7 @@ func (s *Server) measure() map[subject]counts {
 	}
 	totals := s.options.AMQP.Totals()
 	broker := brokerCounts(&totals)
+	broker[databaseErrors] = uint64(s.options.Store.BackgroundErrors())
 	traffic := s.options.AMQP.MessageTotals()
 	for _, v := range s.options.Hosts.VHosts() {
 		host := s.hostCounts(v, traffic, func(q *vhosts.QueueStats) {

@@ -11,9 +11,15 @@ import (
 )
 
 // endpoint answers a request with a value to be encoded as JSON, with nil for
-// nothing to say (204), or with an error, a *problem if the client is to know
+// nothing to say (204), or with an error, a refusal if the client is to know
 // more than that it failed.
 type endpoint func(*http.Request) (any, error)
+
+// refusal is an error that is itself the answer, encoded as JSON.
+type refusal interface {
+	error
+	statusCode() int // of HTTP
+}
 
 // problem is an error that is told to the client, in the form of RabbitMQ 4.3.
 type problem struct {
@@ -24,6 +30,8 @@ type problem struct {
 
 // Error implements error.
 func (p *problem) Error() string { return p.Kind + ": " + p.Reason }
+
+func (p *problem) statusCode() int { return p.status }
 
 var (
 	errNotFound = &problem{http.StatusNotFound, "Object Not Found", "Not Found"}
@@ -37,12 +45,12 @@ func (s *Server) serve(e endpoint) http.HandlerFunc {
 		status := http.StatusOK
 		value, err := e(r)
 		if err != nil {
-			var p *problem
-			if !errors.As(err, &p) {
+			var told refusal
+			if !errors.As(err, &told) {
 				s.options.Logger.Error("management request failed", "method", r.Method, "path", r.URL.Path, "error", err)
-				p = errInternal
+				told = errInternal
 			}
-			status, value = p.status, p
+			status, value = told.statusCode(), told
 		}
 		if value == nil {
 			w.WriteHeader(http.StatusNoContent)

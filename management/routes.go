@@ -13,7 +13,8 @@ import (
 )
 
 // routes says which endpoint answers what. The paths are those of RabbitMQ 4.3's
-// management API.
+// management API, but for what is LagoMQ's own: those under /api/lagomq, and the
+// check of the storage.
 func (s *Server) routes() http.Handler {
 	r := chi.NewRouter()
 	r.Use(secure, escapedPath, middleware.GetHead)
@@ -61,6 +62,13 @@ func (s *Server) routes() http.Handler {
 		get("/vhosts/{vhost}/channels", s.hostChannels)
 		get("/nodes", s.nodes)
 		r.Post("/api/lagomq/backup", s.unhurried(s.backup))
+
+		get("/lagomq/storage", s.storageStats)
+
+		get("/health/checks/alarms", s.alarmsCheck("There are alarms in effect in the cluster"))
+		get("/health/checks/local-alarms", s.alarmsCheck("There are alarms in effect on the node"))
+		get("/health/checks/virtual-hosts", s.virtualHostsCheck)
+		get("/health/checks/storage", s.storageCheck)
 	})
 	// Browsers send a user's credentials with what other sites make them request.
 	return http.NewCrossOriginProtection().Handler(r)

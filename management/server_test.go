@@ -5,7 +5,6 @@ package management_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"net"
@@ -19,7 +18,6 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
-	amqp091 "github.com/rabbitmq/amqp091-go"
 
 	"github.com/lagomq/lagomq"
 	"github.com/lagomq/lagomq/amqp"
@@ -28,11 +26,19 @@ import (
 	"github.com/lagomq/lagomq/vhosts"
 )
 
-// Rates come from samples taken when Ticks says so.
-func TestSampling(t *testing.T) {
-	t.Parallel()
+// parts is a broker put together by hand, so that a test takes the samples and
+// raises the alarms.
+type parts struct {
+	*site
+	ticks  chan<- time.Time
+	alarms *vhosts.Alarms
+}
+
+func startParts(t *testing.T, o persistence.Options) *parts {
+	t.Helper()
 	logger := slog.New(slog.DiscardHandler)
-	store, err := persistence.Open(persistence.Options{Dir: "memory", FS: vfs.NewMem(), Logger: logger})
+	o.Dir, o.Logger = "memory", logger
+	store, err := persistence.Open(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,54 +77,29 @@ func TestSampling(t *testing.T) {
 			t.Errorf("listens at %v after Shutdown", addr)
 		}
 	})
+	return &parts{visit(t, listener.Addr(), manager.Addr()), ticks, hosts.Alarms()}
+}
 
-	client, err := amqp091.Dial("amqp://guest:guest@" + listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	ch, err := client.Channel()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := ch.QueueDeclare("q", false, false, false, false, nil); err != nil {
-		t.Fatal(err)
-	}
-	for range 10 {
-		if err := ch.Publish("", "q", false, false, amqp091.Publishing{}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	// The queue answers after it has taken what was published before.
-	if q, err := ch.QueueDeclarePassive("q", false, false, false, false, nil); err != nil || q.Messages != 10 {
-		t.Fatalf("%d messages, %v", q.Messages, err)
-	}
-	ticks <- time.Now().Add(5 * time.Second)
+// Rates come from samples taken when Ticks says so.
+func TestSampling(t *testing.T) {
+	t.Parallel()
+	s := startParts(t, persistence.Options{FS: vfs.NewMem()})
+	_, ch := s.dial("guest", "/", "")
+	s.declare(ch, "q", false, false, nil)
+	s.publish(ch, "q", 10)
+	s.ticks <- time.Now().Add(5 * time.Second)
 	for _, path := range []string{"/api/queues/%2F/q", "/api/overview"} {
-		var answer struct {
+		type answer struct {
 			Stats struct {
 				Details struct{ Rate float64 } `json:"publish_details"`
 			} `json:"message_stats"`
 		}
-		for answer.Stats.Details.Rate == 0 { // until the tick has been dealt with
-			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+manager.Addr().String()+path, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			r.SetBasicAuth("guest", "guest")
-			r.Close = true
-			response, err := http.DefaultClient.Do(r)
-			if err != nil {
-				t.Fatal(err)
-			}
-			err = json.NewDecoder(response.Body).Decode(&answer)
-			_ = response.Body.Close()
-			if err != nil {
-				t.Fatal(err)
-			}
+		rate := 0.0
+		for rate == 0 { // until the tick has been dealt with
+			rate = get[answer](s.site, path).Stats.Details.Rate
 		}
 		// More than five seconds lie between the tick and the sample at the start.
-		if rate := answer.Stats.Details.Rate; rate > 2 || rate < 0.1 {
+		if rate > 2 || rate < 0.1 {
 			t.Errorf("%s: %v messages per second", path, rate)
 		}
 	}
@@ -139,26 +120,15 @@ func TestUnhealthy(t *testing.T) {
 	}
 	var failing atomic.Bool
 	failed := make(chan error, 1)
-	options := lagomq.Options{
-		InMemory: true, ManagementAddr: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler),
-		Store: persistence.Options{
-			FS: errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
-				if failing.Load() && op.Kind == errorfs.OpFileWrite {
-					return errDisk
-				}
-				return nil
-			})),
-			Events: persistence.Events{Failed: func(err error) { failed <- err }},
-		},
-	}
-	broker, err := lagomq.New(options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := broker.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	s := &site{t: t, broker: broker, http: http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
+	s, _ := startSite(t, lagomq.Options{Store: persistence.Options{
+		FS: errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if failing.Load() && op.Kind == errorfs.OpFileWrite {
+				return errDisk
+			}
+			return nil
+		})),
+		Events: persistence.Events{Failed: func(err error) { failed <- err }},
+	}})
 	_, ch := s.dial("guest", "/", "")
 	failing.Store(true)
 	declared := make(chan error, 1)
@@ -166,13 +136,18 @@ func TestUnhealthy(t *testing.T) {
 		_, err := ch.QueueDeclare("durable", true, false, false, false, nil)
 		declared <- err
 	}()
-	<-failed
+	cause := <-failed
 	for _, path := range []string{"/healthz", "/readyz"} {
 		response, body := s.request(http.MethodGet, path, "")
 		if response.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(body), errDisk.Error()) {
 			t.Errorf("%s: %s %s", path, response.Status, body)
 		}
 	}
+	check(t, getFailed(s, "/api/health/checks/storage"), map[string]any{"status": "failed", "reason": cause.Error()})
+	check(t, getFailed(s, "/api/health/checks/alarms"), map[string]any{"alarms": []any{object{"resource": "store", "node": node(s)}}})
+	check(t, get[object](s, "/api/lagomq/storage"), map[string]any{
+		"in_service": false, "error": cause.Error(), "failures": 1., "reopenings": 0.,
+	})
 	failing.Store(false)
 	if err := <-declared; err != nil {
 		t.Errorf("declare-ok was to come once the disk works: %v", err)
@@ -180,11 +155,7 @@ func TestUnhealthy(t *testing.T) {
 	if response, body := s.request(http.MethodGet, "/healthz", ""); response.StatusCode != http.StatusOK {
 		t.Errorf("/healthz after the disk has recovered: %s %s", response.Status, body)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	if err := broker.Shutdown(ctx); err != nil {
-		t.Error(err)
-	}
+	check(t, get[object](s, "/api/lagomq/storage"), map[string]any{"in_service": true, "error": nil, "failures": 1.})
 }
 
 func TestOptions(t *testing.T) {

@@ -33,6 +33,7 @@ type Stats struct {
 	MemoryBytes    int64         // memtables and caches of the database
 	DiskBytes      int64         // all files of the database
 	FreeBytes      int64         // left on the disk; -1 if that cannot be known
+	Reserve        int64         // Options.Reserve, bytes
 	CompactionDebt int64         // bytes that compactions have yet to go over
 	SyncingFor     time.Duration // how long the sync that is under way takes already; 0 if none is
 
@@ -141,6 +142,9 @@ func (d *diskTimes) syncingFor() time.Duration {
 	return time.Since(d.since)
 }
 
+// BackgroundErrors is Stats.BackgroundErrors, for nearly nothing.
+func (s *Store) BackgroundErrors() int64 { return s.counters.backgroundErrors.Load() }
+
 // Stats takes a snapshot. It may take some milliseconds.
 func (s *Store) Stats() Stats {
 	c := &s.counters
@@ -155,6 +159,7 @@ func (s *Store) Stats() Stats {
 		StoredBytes:      s.stored.bytes.Load(),
 		Condemned:        s.reclaimer.waiting(),
 		FreeBytes:        s.space.free.Load(),
+		Reserve:          s.opts.Reserve,
 		LowOnSpace:       s.space.low.Load(),
 		SyncingFor:       s.disk.syncingFor(),
 		Failures:         c.failures.Load(),

@@ -64,6 +64,13 @@ func (a *Alarms) announceLocked() {
 // Raised says whether there is an alarm, for less than Current.
 func (a *Alarms) Raised() bool { return a.raised.Load() }
 
+// Reasons lists the reasons of all alarms, sorted.
+func (a *Alarms) Reasons() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.reasons)
+}
+
 // Current returns the reasons of all alarms as one text, empty if there is none,
 // and a channel that is closed when that changes.
 func (a *Alarms) Current() (reason string, changed <-chan struct{}) {

@@ -104,6 +104,7 @@ type Hosts struct {
 	janitor *janitor
 
 	resident atomic.Int64 // bytes of messages in memory
+	damaged  atomic.Int64 // queues out of service
 
 	tx sync.Mutex // one transaction at a time settles and proposes, see CommitTx
 

@@ -289,6 +289,7 @@ func (q *Queue) breakLocked(err error) (consumers []*queue.Consumer) {
 		return nil
 	}
 	q.damaged = err
+	q.vhost.hosts.damaged.Add(1)
 	q.vhost.hosts.log.Error("queue is out of service: its messages cannot be read",
 		"vhost", q.vhost.name, "queue", q.name, "error", err)
 	q.answerEmptyLocked(q.engine.TakeGets())
@@ -304,6 +305,9 @@ func (q *Queue) breakLocked(err error) (consumers []*queue.Consumer) {
 // messages lost and the consumers to be told. Called with VHost.mu held too.
 func (q *Queue) removeLocked() (ready uint64, consumers []*queue.Consumer) {
 	q.deleted = true
+	if q.damaged != nil {
+		q.vhost.hosts.damaged.Add(-1)
+	}
 	consumers = slices.Clone(q.engine.Consumers())
 	ready = q.engine.Ready()
 	q.answerEmptyLocked(q.engine.TakeGets())

@@ -14,16 +14,21 @@ import (
 // QueueStats is a queue as management shows it: a snapshot, consistent in
 // itself.
 type QueueStats struct {
-	VHost, Name, Type               string
-	Durable, AutoDelete, Exclusive  bool
-	Owner                           uint64 // connection of an exclusive queue, 0 for others
-	Arguments                       wire.Table
-	Ready, Unacked, Bytes, Resident uint64
-	Consumers                       int
-	ExclusiveConsumer               bool
-	Counters                        QueueCounters
-	IdleSince                       time.Time // zero while it is in use or was never used
-	Damaged                         error     // why the queue is out of service
+	VHost, Name, Type              string
+	Durable, AutoDelete, Exclusive bool
+	Owner                          uint64 // connection of an exclusive queue, 0 for others
+	Arguments                      wire.Table
+	Ready, Unacked, Bytes          uint64
+	Resident                       uint64 // bytes that message pages take in memory, see queue.Engine
+	ResidentMessages               uint64 // of ready and unacknowledged ones, those in memory
+	ResidentBodies                 uint64 // their body bytes
+	Runs                           int    // with messages left, in memory or not
+	Packed                         int    // bytes of memory that runs far back in the queue take
+	Consumers                      int
+	ExclusiveConsumer              bool
+	Counters                       QueueCounters
+	IdleSince                      time.Time // zero while it is in use or was never used
+	Damaged                        error     // why the queue is out of service
 }
 
 // Stats takes a snapshot of the queue.
@@ -34,7 +39,9 @@ func (q *Queue) Stats() QueueStats {
 		VHost: q.vhost.name, Name: q.name, Type: typeOf(q.arguments),
 		Durable: q.durable, AutoDelete: q.autoDelete, Exclusive: q.exclusive, Owner: q.owner,
 		Arguments: q.arguments,
-		Ready:     q.engine.Ready(), Unacked: q.engine.Unacked(), Bytes: q.engine.Bytes(), Resident: q.engine.Resident(),
+		Ready:     q.engine.Ready(), Unacked: q.engine.Unacked(), Bytes: q.engine.Bytes(),
+		Resident: q.engine.Resident(), ResidentMessages: q.engine.ResidentMessages(), ResidentBodies: q.engine.ResidentBodies(),
+		Runs: q.engine.RunCount(), Packed: q.engine.ColdBytes(),
 		Consumers: len(q.engine.Consumers()), ExclusiveConsumer: q.exclusively != nil,
 		Counters: q.stats, IdleSince: q.idleSince, Damaged: q.damaged,
 	}
@@ -52,6 +59,23 @@ func (v *VHost) QueueStats() []QueueStats {
 	list := make([]QueueStats, len(queues))
 	for i, q := range queues {
 		list[i] = q.Stats()
+	}
+	return list
+}
+
+// OutOfService takes a snapshot of the queues that are out of service, as some of
+// their messages cannot be read, by virtual host and name. It looks for them only
+// if there are any.
+func (h *Hosts) OutOfService() (list []QueueStats) {
+	if h.damaged.Load() == 0 {
+		return nil
+	}
+	for _, v := range h.VHosts() {
+		for _, q := range v.QueueStats() {
+			if q.Damaged != nil {
+				list = append(list, q)
+			}
+		}
 	}
 	return list
 }

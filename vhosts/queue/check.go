@@ -12,6 +12,7 @@ type census struct {
 	end                      uint64
 	ready, live, dead, bytes uint64
 	resident, spilling       uint64
+	messages, bodies         uint64 // in memory
 	loose                    int
 }
 
@@ -60,6 +61,9 @@ func (e *Engine) compare(c *census) error {
 		return fmt.Errorf("%d bytes, %d counted", c.bytes, e.bytes)
 	case c.resident != e.resident:
 		return fmt.Errorf("%d resident bytes, %d counted", c.resident, e.resident)
+	case c.messages != e.residentMessages || c.bodies != e.residentBodies:
+		return fmt.Errorf("%d messages of %d bytes in memory, %d of %d counted",
+			c.messages, c.bodies, e.residentMessages, e.residentBodies)
 	case c.spilling != e.spilling:
 		return fmt.Errorf("%d bytes on their way out, %d counted", c.spilling, e.spilling)
 	case c.loose > 0 && !e.joining:
@@ -131,6 +135,8 @@ func (e *Engine) checkRun(c *census, r *Run) error {
 	}
 	if r.Page != nil {
 		c.resident += weight(r.Page)
+		c.messages += uint64(r.live())
+		c.bodies += r.liveBytes()
 		if r.spilling {
 			c.spilling += weight(r.Page)
 		}

@@ -229,8 +229,7 @@ func (e *Engine) settleDealt(r *Run, from, stride, count uint32) {
 			r.settled.Set(from + i*stride)
 		}
 	}
-	r.gone += count
-	e.bytes -= before - r.liveBytes()
+	e.countGone(r, count, before)
 }
 
 // take removes the first n messages of s from the ready ones.

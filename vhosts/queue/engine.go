@@ -28,6 +28,9 @@ type Engine struct {
 	resident uint64 // what the pages the directory holds cost, see weight
 	spilling uint64 // of those, what pages on their way to the store cost
 
+	residentMessages uint64 // of ready and unacked ones, those whose pages are in memory
+	residentBodies   uint64 // their body bytes, see Run.liveBytes
+
 	behind  sweep   // Trim's way through the runs that were handed out
 	ahead   sweep   // and through those that were not
 	strays  []*Run  // in memory again, or still, although Trim has passed them
@@ -94,6 +97,13 @@ func (e *Engine) Bytes() uint64 { return e.bytes }
 // flat rate for each page and each message in it.
 func (e *Engine) Resident() uint64 { return e.resident }
 
+// ResidentMessages is how many of the ready and unacked messages are in memory.
+func (e *Engine) ResidentMessages() uint64 { return e.residentMessages }
+
+// ResidentBodies is the body bytes of the messages in memory, in the sense of
+// Bytes.
+func (e *Engine) ResidentBodies() uint64 { return e.residentBodies }
+
 // Next is the number the next message will get.
 func (e *Engine) Next() uint64 { return e.next }
 
@@ -131,16 +141,15 @@ func (e *Engine) DeliveredUpTo() uint64 {
 // becomes a holder of the page. stored is the store's handle, nil for a run in
 // memory only, which is then Volatile. The page must not be empty.
 func (e *Engine) Append(page *Page, stored any) *Run {
-	page.Hold()
 	r := &Run{
 		First: e.next, Count: uint32(page.Len()), Bytes: page.BodyBytes(),
-		Page: page, Stored: stored, Volatile: stored == nil,
+		Stored: stored, Volatile: stored == nil,
 	}
+	e.hold(r, page)
 	e.dir.push(r)
 	e.next = r.end()
 	e.ready += uint64(r.Count)
 	e.bytes += r.Bytes
-	e.resident += weight(page)
 	return r
 }
 
@@ -187,12 +196,23 @@ func (e *Engine) settleIn(r *Run, numbers []uint64, fx *Effects) (n int) {
 		n++
 	}
 	if n > 0 {
-		r.gone += uint32(n)
-		e.bytes -= before - r.liveBytes()
+		e.countGone(r, uint32(n), before)
 		e.unacked -= uint64(n)
 		e.settled(r, fx)
 	}
 	return n
+}
+
+// countGone counts n messages that have just been marked settled in r, whose
+// liveBytes were before.
+func (e *Engine) countGone(r *Run, n uint32, before uint64) {
+	r.gone += n
+	bytes := before - r.liveBytes()
+	e.bytes -= bytes
+	if r.Page != nil {
+		e.residentMessages -= uint64(n)
+		e.residentBodies -= bytes
+	}
 }
 
 // settled records in fx that some of r's messages have just gone.
@@ -239,8 +259,8 @@ func (e *Engine) Purge(fx *Effects) uint64 {
 		}
 		before := r.liveBytes()
 		r.settled.SetRange(r.sent, r.Count)
-		r.gone, r.sent = r.settled.Count(), r.Count
-		e.bytes -= before - r.liveBytes()
+		r.sent = r.Count
+		e.countGone(r, r.settled.Count()-r.gone, before)
 		e.settled(r, fx)
 	}
 	e.ready = 0

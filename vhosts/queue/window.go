@@ -82,6 +82,8 @@ func (e *Engine) hold(r *Run, page *Page) {
 	page.Hold()
 	r.Page = page
 	e.resident += weight(page)
+	e.residentMessages += uint64(r.live())
+	e.residentBodies += r.liveBytes()
 }
 
 // dropPage lets go of the run's page.
@@ -91,6 +93,8 @@ func (e *Engine) dropPage(r *Run) {
 	}
 	w := weight(r.Page)
 	e.resident -= w
+	e.residentMessages -= uint64(r.live())
+	e.residentBodies -= r.liveBytes()
 	if r.spilling {
 		r.spilling = false
 		e.spilling -= w

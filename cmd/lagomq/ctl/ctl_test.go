@@ -364,7 +364,7 @@ func TestRepairOfState(t *testing.T) {
 	if err := os.Remove(filepath.Join(d.dir, "STATE")); err != nil {
 		t.Fatal(err)
 	}
-	contains(t, must(t, "repair", "--data-dir", d.dir), "state: how the broker was stopped: the file is missing")
+	contains(t, must(t, "repair", "--data-dir", d.dir), "state: how the broker was stopped: the file cannot be read: it is missing")
 	contains(t, must(t, "repair", "--data-dir", d.dir, "--yes"), "repaired")
 	if got := d.ready(t); got[d.orders] != 10 {
 		t.Errorf("recovered %v", got)
