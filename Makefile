@@ -8,13 +8,14 @@ GO          ?= go
 STATICCHECK ?= $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 PKG         ?= ./...
 CRASHTIME   ?= 10m
+KILLS       ?= 60
 FUZZTIME    ?= 30s
 
 # One static binary. Tests are built the same way, so that the cache is shared.
 export CGO_ENABLED = 0
 
 .DEFAULT_GOAL := build
-.PHONY: build test race crash-long fuzz lint generate generate-check bench bench-go cover test-client-go test-clients clean
+.PHONY: build test race crash-long fuzz lint generate generate-check bench bench-go cover test-kill test-space test-client-go test-clients clean
 
 build: ## the binary, bin/lagomq
 	$(GO) build -trimpath -o bin/lagomq ./cmd/lagomq
@@ -70,3 +71,9 @@ test-clients: build ## programs with pika and amqplib
 
 clean:
 	rm -rf bin cover.out
+
+test-kill: ## KILLS times kill -9 under load; prints what was lost
+	integration/crash/run.sh $(KILLS)
+
+test-space: ## a backlog of 1 GiB that gives its space back
+	$(GO) test ./integration -run '^TestSpaceIsGivenBack$$' -count 1 -v -args -backlog 1024

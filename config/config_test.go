@@ -36,7 +36,7 @@ func TestDefault(t *testing.T) {
 		MaxTxBytes:       64 * MiB,
 		ShutdownTimeout:  10 * time.Second,
 		ServerProperties: ServerProperties{Product: "LagoMQ", Version: "4.3.5"},
-		Storage:          Storage{MemtableSize: 64 * MiB, CacheSize: 8 * MiB, SettleDelay: 100 * time.Millisecond, MaxPendingBytes: 64 * MiB, FreeReserve: 256 * MiB},
+		Storage:          Storage{MemtableSize: 16 * MiB, CacheSize: 8 * MiB, SettleDelay: 100 * time.Millisecond, MaxPendingBytes: 64 * MiB, FreeReserve: 256 * MiB},
 		Queue:            Queue{ResidentBytes: 16 * MiB, ResidentBudget: 128 * MiB},
 	}
 	if got := Default(); !reflect.DeepEqual(got, want) {

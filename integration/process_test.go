@@ -42,6 +42,8 @@ type serverProcess struct {
 	stderr bytes.Buffer // to be read once the process has ended
 	banner string       // what it wrote to its standard output until it was ready
 	addr   string       // where it listens
+
+	management string // the address of its HTTP API, if it was given one
 }
 
 // command prepares a server process that listens on a free port. Only the
@@ -63,25 +65,43 @@ func command(t testing.TB, env []string, args ...string) *serverProcess {
 func startProcess(t testing.TB, env []string, args ...string) *serverProcess {
 	t.Helper()
 	p := command(t, env, args...)
+	if !p.ready() {
+		t.Fatalf("the server did not get ready:\n%s%s", p.banner, p.stderr.String())
+	}
+	return p
+}
+
+// ready starts the prepared process and reports whether it got ready; if not it
+// has ended.
+func (p *serverProcess) ready() bool {
+	p.t.Helper()
 	stdout, err := p.cmd.StdoutPipe()
-	must(t, err)
-	must(t, p.cmd.Start())
-	t.Cleanup(p.kill)
+	must(p.t, err)
+	must(p.t, p.cmd.Start())
+	p.t.Cleanup(func() {
+		p.kill()
+		if p.t.Failed() {
+			p.t.Logf("the server said:\n%s", p.stderr.String())
+		}
+	})
 	watchdog := time.AfterFunc(patience, func() { _ = p.cmd.Process.Kill() }) // ends the loop below
 	defer watchdog.Stop()
 	lines := bufio.NewScanner(stdout)
 	for lines.Scan() {
-		p.banner += lines.Text() + "\n"
-		if addr, found := strings.CutPrefix(strings.TrimSpace(lines.Text()), "AMQP 0-9-1"); found {
+		line := strings.TrimSpace(lines.Text())
+		p.banner += line + "\n"
+		if addr, found := strings.CutPrefix(line, "AMQP 0-9-1"); found {
 			p.addr = strings.TrimSpace(addr)
 		}
-		if strings.Contains(lines.Text(), "Ready") {
-			return p
+		if url, found := strings.CutPrefix(line, "Management"); found {
+			p.management = strings.TrimSpace(url)
+		}
+		if strings.Contains(line, "Ready") {
+			return true
 		}
 	}
 	_ = p.cmd.Wait() // its output says more
-	t.Fatalf("the server did not get ready:\n%s%s", p.banner, p.stderr.String())
-	return nil
+	return false
 }
 
 // url is where clients connect as guest.

@@ -143,6 +143,10 @@ func (s *Store) prepare(f *flight) error {
 		if err := setNumber(f.batch, metaKey(metaCommit), f.index); err != nil {
 			return err
 		}
+		s.mark = appendDurable(s.mark[:0], s.durable.Load())
+		if err := f.batch.LogData(s.mark, nil); err != nil {
+			return err
+		}
 	case f.barrier && s.unsyncedBytes > 0:
 		// There is nothing to write, but a barrier must not overtake what was
 		// committed without a sync.

@@ -33,31 +33,40 @@ func (s *Store) databaseOptions(g *generation) *pebble.Options {
 		MaxManifestFileSize:         1 << 20, // it is read at each start
 		LBaseMaxBytes:               max(s.opts.MemTableSize, 64<<20),
 		// Tables of level 0 are wide, as a memtable spans all key spaces: begin
-		// to compact early, and stop writes only when reads would suffer.
+		// to compact early. Compactions that fail on a damaged table do not stop
+		// traffic.
 		L0CompactionThreshold:      2,
-		L0StopWritesThreshold:      40,
+		L0StopWritesThreshold:      1000,
 		CompactionConcurrencyRange: func() (lower, upper int) { return 1, 2 },
 		EventListener: &pebble.EventListener{
-			BackgroundError: s.backgroundError,
+			BackgroundError: func(err error) { s.backgroundError(g, err) },
 			// Reads report damage to their callers; the default would be fatal.
 			DataCorruption: func(info pebble.DataCorruptionInfo) {
 				s.opts.Logger.Error("database file damaged", slog.String("path", info.Path), slog.Any("error", info.Details))
 			},
 			WriteStallBegin: func(info pebble.WriteStallBeginInfo) {
+				g.stalled.Store(true)
 				s.opts.Logger.Warn("database writes stalled", slog.String("reason", info.Reason))
 			},
 			WriteStallEnd: func() {
+				g.stalled.Store(false)
 				s.opts.Logger.Info("database writes resumed")
 			},
 		},
 	}
+	o.Experimental.ValueSeparationPolicy = separateValues
 	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionFastest })
 	return o
 }
 
 // backgroundError reports that a flush or compaction failed. Traffic goes on,
-// and Pebble tries again at once, so not every time is worth a line.
-func (s *Store) backgroundError(err error) {
+// and Pebble tries again at once, so not every time is worth a line. But once
+// writes wait for a disk that takes no tables, nothing is stored any more, and the
+// disk has failed.
+func (s *Store) backgroundError(g *generation, err error) {
+	if g.stalled.Load() && !pebble.IsCorruptionError(err) && !errors.Is(err, ErrDamaged) {
+		s.generationFailed(g, fmt.Errorf("flush or compact: %w", err))
+	}
 	if n := s.counters.backgroundErrors.Add(1); n&(n-1) == 0 {
 		s.opts.Logger.Error("database cannot be flushed or compacted, and tries again", slog.Any("error", err), slog.Int64("times", n))
 	}

@@ -120,7 +120,11 @@ func writeFormat(fs vfs.FS, dir string) error {
 
 // refused explains why the database of a data directory cannot be opened.
 func refused(dir string, err error) error {
-	return fmt.Errorf("data directory %s cannot be opened: %w; %s", dir, oneLine{err}, restoreHint)
+	hint := restoreHint
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EACCES) {
+		hint = "the broker needs a disk that it can write to and that has room"
+	}
+	return fmt.Errorf("data directory %s cannot be opened: %w; %s", dir, oneLine{err}, hint)
 }
 
 // oneLine is an error of Pebble's, which may have a line for each missing file.

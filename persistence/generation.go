@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -20,6 +21,8 @@ type generation struct {
 	fs     *guardFS
 	failed chan struct{} // closed when the disk has failed it
 	cause  error         // why; set before failed is closed
+
+	stalled atomic.Bool // writes wait until memtables are flushed
 
 	readers sync.WaitGroup // reads under way; Add under Store.mu while nothing is refused
 }

@@ -115,8 +115,7 @@ func (p *patient) inject(change func(*pebble.Batch) error) {
 	}
 	// The database has another manifest now; that is not what is to be found.
 	if st, err := readState(p.fs, patientDir); err == nil && st.kind == stateStopped {
-		in := Inspection{fs: p.fs, dir: patientDir}
-		if err := in.markStopped(st.commit); err != nil {
+		if err := writeStopped(p.fs, patientDir, st.commit); err != nil {
 			p.t.Fatal(err)
 		}
 	}

@@ -22,7 +22,8 @@ type Options struct {
 	FS vfs.FS
 	// MemTableSize is the size in bytes to which Pebble's table of recent writes
 	// grows. What is settled before its table is full is never written a second
-	// time. Default 64 MiB.
+	// time. Up to this much memory and five times as much disk are kept for the
+	// next burst of traffic. Default 16 MiB.
 	MemTableSize int64
 	// CacheSize is the size in bytes of Pebble's block cache. Default 8 MiB:
 	// bodies are read once, so there is little to be gained from more.
@@ -84,7 +85,7 @@ func (o *Options) EnsureDefaults() {
 		o.FS = vfs.Default
 	}
 	if o.MemTableSize == 0 {
-		o.MemTableSize = 64 << 20
+		o.MemTableSize = 16 << 20
 	}
 	if o.CacheSize == 0 {
 		o.CacheSize = 8 << 20

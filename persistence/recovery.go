@@ -6,6 +6,7 @@ package persistence
 import (
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"sync"
 
@@ -260,7 +261,7 @@ func (s *Store) ReadRun(sh *Share, use func(body []byte) error) error {
 	key := keyBuffers.Get().(*[bodyKeyLen]byte)
 	defer keyBuffers.Put(key)
 	putBodyKey(key[:], sh.run.bodySpace(), sh.run.name)
-	value, closer, err := g.db.Get(key[:])
+	value, closer, err := g.get(key[:])
 	switch {
 	case errors.Is(err, pebble.ErrNotFound) && sh.dropped.Load():
 		return ErrNotStored // dropped meanwhile
@@ -275,4 +276,14 @@ func (s *Store) ReadRun(sh *Share, use func(body []byte) error) error {
 		err = use(body)
 	}
 	return errors.Join(err, closer.Close())
+}
+
+// get is Get of the database. Pebble panics when it finds a blob file missing.
+func (g *generation) get(key []byte) (value []byte, closer io.Closer, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = damaged(key, 0, "%v", p)
+		}
+	}()
+	return g.db.Get(key)
 }

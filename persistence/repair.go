@@ -118,7 +118,7 @@ func (in *Inspection) repair(ctx context.Context, r Repair) (err error) {
 		err = in.exchange()
 	}
 	if err == nil && in.summary.Orderly && !r.doubtful() {
-		err = in.markStopped(m.commit)
+		err = writeStopped(in.fs, in.dir, m.commit)
 	}
 	return err
 }
@@ -328,13 +328,4 @@ func (m *mend) apply(db *pebble.DB) error {
 		return errors.Join(err, b.Close())
 	}
 	return errors.Join(b.Commit(pebble.Sync), b.Close())
-}
-
-// markStopped says that the database is as an orderly stop leaves it behind.
-func (in *Inspection) markStopped(commit uint64) error {
-	manifest, err := manifestSum(in.fs, in.dir)
-	if err != nil {
-		return err
-	}
-	return writeState(in.fs, in.dir, state{kind: stateStopped, commit: commit, manifest: manifest})
 }

@@ -61,6 +61,7 @@ type Store struct {
 	// Owned by the committer.
 	boots         uint64 // the stored boot counter
 	commits       uint64 // number of the latest commit
+	mark          []byte // scratch of prepare
 	unsyncedBytes int    // of batches committed since the last sync
 
 	durable      atomic.Uint64 // number of the latest commit that is synced
@@ -138,15 +139,16 @@ func Open(o Options) (*Store, error) {
 	return s, nil
 }
 
-// open opens the database of a data directory. That of an orderly stop must be
-// the one which that stop left behind, which is found out before anything in it
-// is changed.
+// open opens the database of a data directory. It must be the one that the last
+// stop left behind, which is found out before anything in it is changed.
 func (s *Store) open(dir dataDir) (g *generation, err error) {
-	if dir.state.kind == stateStopped {
-		if err := s.inspect(dir.state); err != nil {
-			return nil, refused(s.opts.Dir, err)
-		}
-	} else if err := checkManifest(s.opts.FS, s.opts.Dir); err != nil {
+	switch dir.state.kind {
+	case stateStopped:
+		err = s.inspectStopped(dir.state)
+	case stateRunning:
+		err = s.inspectCrashed()
+	}
+	if err != nil {
 		return nil, refused(s.opts.Dir, err)
 	}
 	if g, err = s.openGeneration(openMode{create: dir.state.kind == stateNew}); err != nil {
@@ -182,28 +184,52 @@ func (s *Store) open(dir dataDir) (g *generation, err error) {
 	return g, nil
 }
 
-// inspect makes sure, without changing anything, that the database is the one
-// that an orderly stop left behind.
-func (s *Store) inspect(st state) error {
+// inspectStopped makes sure, without changing anything, that the database is the
+// one that an orderly stop left behind.
+func (s *Store) inspectStopped(st state) error {
 	manifest, err := manifestSum(s.opts.FS, s.opts.Dir)
 	if err != nil {
 		return err
 	}
 	if manifest != st.manifest {
-		return fmt.Errorf("it is %w: its manifest is damaged or not that of the last stop", ErrIncomplete)
+		return fmt.Errorf("it is %w: its manifest is damaged or not that of the last stop, or blob files are missing or cut short", ErrIncomplete)
 	}
-	g, err := s.openGeneration(openMode{readOnly: true})
-	if err != nil {
+	last, err := s.peekLastCommit()
+	if err == nil && last != st.commit {
+		err = fmt.Errorf("it is %w: it was stopped at commit %d, and its database ends with %d", ErrIncomplete, st.commit, last)
+	}
+	return err
+}
+
+// inspectCrashed makes sure, without changing anything, that the database is not
+// older than what a crash can have left behind.
+func (s *Store) inspectCrashed() error {
+	if err := checkManifest(s.opts.FS, s.opts.Dir); err != nil {
 		return err
 	}
+	durable, err := loggedDurable(s.opts.FS, s.opts.Dir)
+	if err != nil {
+		return fmt.Errorf("read logs: %w", err)
+	}
+	last, err := s.peekLastCommit()
+	if err == nil && last < durable {
+		err = fmt.Errorf("its log is damaged: %w: commit %d was durable, and its database ends with %d", ErrIncomplete, durable, last)
+	}
+	return err
+}
+
+// peekLastCommit reads the number of the latest commit without changing anything.
+func (s *Store) peekLastCommit() (last uint64, err error) {
+	g, err := s.openGeneration(openMode{readOnly: true})
+	if err != nil {
+		return 0, err
+	}
 	defer g.fs.cut()
-	return g.run(func() error {
-		last, err := g.lastCommit()
-		if err == nil && last != st.commit {
-			err = fmt.Errorf("it is %w: it was stopped at commit %d, and its database ends with %d", ErrIncomplete, st.commit, last)
-		}
+	err = g.run(func() error {
+		last, err = g.lastCommit()
 		return errors.Join(err, g.db.Close())
 	})
+	return last, err
 }
 
 // startGeneration lets a committer and a reporter work with a database.
@@ -241,9 +267,10 @@ func (s *Store) Err() error {
 // Close commits and syncs everything proposed so far, writes what is in memory
 // into tables, marks the stop as orderly and closes the database and its
 // directory. Proposals made meanwhile may still be committed; later ones get
-// [ErrClosed]. All waiters of the earlier ones have been told by then. If ctx ends first, its error is returned and the work goes on. A
-// store that is out of service is given up: what is not durable is answered with
-// the failure, which Close returns. Further calls return the same.
+// [ErrClosed]. All waiters of the earlier ones have been told by then. If ctx
+// ends first, its error is returned and the work goes on. A store that is out of
+// service is given up: what is not durable is answered with the failure, which
+// Close returns. Further calls return the same.
 func (s *Store) Close(ctx context.Context) error {
 	s.reclaimer.close()
 	s.mu.Lock()
@@ -279,12 +306,8 @@ func (s *Store) finish(g *generation) {
 		}
 		return g.db.Close()
 	})
-	st := state{kind: stateStopped, commit: s.commits}
 	if err == nil {
-		st.manifest, err = manifestSum(s.opts.FS, s.opts.Dir)
-	}
-	if err == nil {
-		err = writeState(s.opts.FS, s.opts.Dir, st)
+		err = writeStopped(s.opts.FS, s.opts.Dir, s.commits)
 	}
 	g.fs.cut()
 	err = errors.Join(err, s.lock.Close())

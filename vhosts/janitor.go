@@ -86,15 +86,15 @@ func (j *janitor) tend(q *Queue) {
 	} else {
 		q.resting++
 	}
-	resting := q.resting >= restingAfter
-	if q.resting > restingAfter && q.resting%restingAfter != 0 {
-		q.mu.Unlock() // it has been looked after, and nothing has happened since
-		return
-	}
+	looks := q.resting
 	q.mu.Unlock()
+	resting, thin := looks >= restingAfter, j.looks%thinInterval == 0
+	if looks > restingAfter && !thin {
+		return // it has been looked after, and nothing has happened since
+	}
 	for j.ctx.Err() == nil && j.join(q, resting) {
 	}
-	if j.looks%thinInterval == 0 {
+	if thin {
 		j.rewrite(q)
 	}
 	q.mu.Lock()

@@ -294,7 +294,9 @@ func (c *simClient) transact() bool {
 			for _, e := range some {
 				k.forget(e)
 			}
-		case n == 1:
+		case n == 1 && (k.queue.deadLetters == nil || len(rejected) == 0):
+			// Letters of one queue keep their order; those of another need not wait
+			// until their messages are read back.
 			s.Rejected = true
 			what = append(what, fmt.Sprintf("reject %v of %s", namesOf(some), k.queue.name))
 			if k.queue.deadLetters == nil {

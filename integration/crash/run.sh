@@ -4,8 +4,8 @@
 #
 # Kills a server under confirmed load, 50 times or as often as the argument
 # says, and prints one line: what was attempted, confirmed, delivered and lost.
-# Fails if a confirmed message was lost, one came that nobody sent, or the order
-# was broken. See integration/crash_test.go.
+# Fails if a confirmed message was lost, one came that nobody sent or that had
+# been purged, or the order was broken. See integration/crash_test.go.
 
 set -eu
 cd "$(dirname "$0")/../.."

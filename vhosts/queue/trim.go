@@ -24,6 +24,10 @@ type sweep struct {
 // looks at each run once, or until that is stored, so a call costs no more than
 // what came since the last.
 func (e *Engine) Trim(limit uint64, fx *Effects) {
+	if limit < e.limit { // what could stay may have to go
+		e.ahead, e.behind = sweep{}, sweep{}
+	}
+	e.limit = limit
 	if e.resident > limit {
 		e.trimStrays(limit)
 		e.sweep(&e.behind, 0, e.cursor, 0, limit, fx)
