@@ -37,7 +37,7 @@ func TestDefault(t *testing.T) {
 		ShutdownTimeout:  10 * time.Second,
 		ServerProperties: ServerProperties{Product: "LagoMQ", Version: "4.3.5"},
 		Storage:          Storage{MemtableSize: 16 * MiB, CacheSize: 8 * MiB, SettleDelay: 100 * time.Millisecond, MaxPendingBytes: 64 * MiB, FreeReserve: 256 * MiB},
-		Queue:            Queue{ResidentBytes: 16 * MiB, ResidentBudget: 128 * MiB},
+		Queue:            Queue{ResidentBytes: 16 * MiB, ResidentBudget: 256 * MiB},
 	}
 	if got := Default(); !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)

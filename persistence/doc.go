@@ -38,13 +38,35 @@
 // there is never a body without an entry or an entry without its body, so no
 // start has to look for them.
 //
+// Purged and deleted runs are condemned by ranges, see [Forget], and deleted in
+// steps. Runs that only make room in memory, see [NewVolatileRun], are gone with
+// the next start.
+//
 // # Failure
 //
 // After a failed write or sync nobody can say what the disk holds, and Pebble
 // itself cannot go on. The store is then out of service: nothing is reported
-// durable and what is proposed waits, while reads go on. Once the disk works
-// again, the database is opened anew inside the process, what of the commits on
-// their way had not arrived is written again, and the waiters are told as if
-// nothing had happened. Only a store that is closed meanwhile, or whose disk has
-// lost what had been durable, answers with an error that wraps [ErrFailed].
+// durable and what is proposed waits, while reads go on. Once the disk takes
+// writes again, the database is opened anew inside the process, as the next
+// generation. Each commit carries its number, so the database tells which of the
+// batches that were not known to be durable had arrived; the others are written
+// again, as they were, and the waiters are told as if nothing had happened. A
+// store that is closed meanwhile, or whose disk has lost what had been durable, is
+// given up: it answers with an error that wraps [ErrFailed].
+//
+// Tables that cannot be written are no such failure: Pebble tries again, and what
+// they are to hold is in the log. That is counted and logged, and becomes a
+// failure only when writes have to wait for it.
+//
+// # Damage
+//
+// Every value is sealed with a checksum over its key and itself, see [ErrDamaged].
+// A start reads everything but bodies, so damage elsewhere refuses it, and damage
+// to a body is the answer of [Store.ReadRun]. Pebble takes what it cannot read at
+// the end of its log or manifest for a write that a crash cut short. So it is
+// known from elsewhere where they end: after an orderly stop from the STATE file,
+// after a crash from marks in the log that say which commit was durable. A
+// database that ends before is refused before anything in it is changed.
+//
+// What is left of a damaged store can be looked at and saved by an [Inspection].
 package persistence

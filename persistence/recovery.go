@@ -6,9 +6,7 @@ package persistence
 import (
 	"errors"
 	"fmt"
-	"io"
 	"math"
-	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -72,7 +70,7 @@ func (s *Store) Config(visit func(key, value []byte) error) error {
 		return visit(configKeyName(key), payload)
 	})
 	if err != nil {
-		return fmt.Errorf("read metadata: %w", readError(err))
+		return s.unreadable("metadata", err)
 	}
 	return nil
 }
@@ -100,17 +98,26 @@ func (s *Store) Recover(visit func(*RecoveredRun) (exists bool, err error)) erro
 	defer g.endRead()
 	r := recovery{store: s, visit: visit}
 	if err := r.run(g); err != nil {
-		return fmt.Errorf("read directories: %w", readError(err))
+		return s.unreadable("directories", err)
 	}
 	// Only now is every share of a body counted.
 	for _, c := range r.condemned {
 		s.reclaimer.add(c)
+		if s.forgotten == nil {
+			s.forgotten = make(map[uint64]uint64)
+		}
+		s.forgotten[c.queue] = max(s.forgotten[c.queue], c.last+1)
 	}
 	for _, queue := range r.unknown {
 		s.Propose(0, nil, Forget(queue, 0, math.MaxUint64), DropQueue(queue))
 	}
 	return nil
 }
+
+// Forgotten returns, after Recover and before traffic begins, the queues of which
+// the store still has runs that count as deleted, see [Forget], with the number
+// that comes after them. The queue must not use any below it.
+func (s *Store) Forgotten() map[uint64]uint64 { return s.forgotten }
 
 // recovery is one run of Recover.
 type recovery struct {
@@ -228,62 +235,16 @@ func (s *Store) Delivered() (map[uint64]uint64, error) {
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read delivered marks: %w", readError(err))
+		return nil, s.unreadable("delivered marks", err)
 	}
 	return upTo, nil
 }
 
-// readError marks an error that the database gives for a damaged file as damage.
-func readError(err error) error {
-	if err == nil || errors.Is(err, ErrDamaged) || !pebble.IsCorruptionError(err) {
-		return err
+// unreadable says what cannot be read at the start, and what to do if that is
+// because it is damaged.
+func (s *Store) unreadable(what string, err error) error {
+	if err = readError(err); !errors.Is(err, ErrDamaged) {
+		return fmt.Errorf("read %s: %w", what, err)
 	}
-	return fmt.Errorf("%w: %w", ErrDamaged, err)
-}
-
-// keyBuffers are reused by reads.
-var keyBuffers = sync.Pool{New: func() any { return new([bodyKeyLen]byte) }}
-
-// ReadRun reads the run's body, as its [Body] encoded it, and calls use with it,
-// which must not keep it. It waits for the disk, so it is never called under a
-// lock. The error is that of use, or [ErrNotStored] for a share that is not
-// committed yet or is dropped, and it wraps [ErrDamaged] if what is stored is not
-// what was written.
-func (s *Store) ReadRun(sh *Share, use func(body []byte) error) error {
-	if !sh.stored.Load() || sh.dropped.Load() {
-		return ErrNotStored
-	}
-	g, err := s.beginRead()
-	if err != nil {
-		return err
-	}
-	defer g.endRead()
-	key := keyBuffers.Get().(*[bodyKeyLen]byte)
-	defer keyBuffers.Put(key)
-	putBodyKey(key[:], sh.run.bodySpace(), sh.run.name)
-	value, closer, err := g.get(key[:])
-	switch {
-	case errors.Is(err, pebble.ErrNotFound) && sh.dropped.Load():
-		return ErrNotStored // dropped meanwhile
-	case errors.Is(err, pebble.ErrNotFound):
-		return damaged(key[:], sh.queue, "the body is missing")
-	case err != nil:
-		return fmt.Errorf("read run %d of queue %d: %w", sh.first, sh.queue, readError(err))
-	}
-	s.counters.read.Add(1)
-	body, err := unseal(key[:], value, sh.queue)
-	if err == nil {
-		err = use(body)
-	}
-	return errors.Join(err, closer.Close())
-}
-
-// get is Get of the database. Pebble panics when it finds a blob file missing.
-func (g *generation) get(key []byte) (value []byte, closer io.Closer, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = damaged(key, 0, "%v", p)
-		}
-	}()
-	return g.db.Get(key)
+	return fmt.Errorf("read %s of data directory %s: %w; %s", what, s.opts.Dir, err, restoreHint)
 }

@@ -37,7 +37,8 @@ type Options struct {
 	// can be read back from the store. Default: 16 MiB.
 	ResidentBytes uint64
 	// ResidentBudget is how many bytes of messages all queues together keep in
-	// memory before each keeps only the least it needs. Default: 128 MiB.
+	// memory before each keeps only the least it needs, and what is not stored yet is
+	// for that. Default: 256 MiB.
 	ResidentBudget uint64
 	// PageReaders is how many goroutines read messages back. Default: 2.
 	PageReaders int
@@ -60,7 +61,7 @@ func (o *Options) EnsureDefaults() {
 		o.ResidentBytes = 16 << 20
 	}
 	if o.ResidentBudget == 0 {
-		o.ResidentBudget = 128 << 20
+		o.ResidentBudget = 256 << 20
 	}
 	if o.PageReaders == 0 {
 		o.PageReaders = 2

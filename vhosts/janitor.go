@@ -5,6 +5,7 @@ package vhosts
 
 import (
 	"context"
+	"math"
 	"sync"
 	"time"
 
@@ -102,7 +103,7 @@ func (j *janitor) tend(q *Queue) {
 	switch {
 	case q.deleted:
 	case resting && q.durable:
-		q.trimToLocked(0)
+		q.trimToLocked(0, math.MaxUint64)
 	default:
 		q.trimLocked()
 	}

@@ -4,6 +4,8 @@
 package vhosts
 
 import (
+	"math"
+
 	"github.com/lagomq/lagomq/persistence"
 	"github.com/lagomq/lagomq/vhosts/queue"
 )
@@ -15,19 +17,23 @@ import (
 // what is being handed out and read ahead has to fit somewhere.
 const residentFloor = 256 << 10
 
-// residentLimit is how many bytes of messages a queue may keep in memory now.
-func (h *Hosts) residentLimit() uint64 {
+// residentLimits are how many bytes of messages a queue may keep in memory now:
+// with limit, pages that can be read back go; with spill, others are stored so
+// that they can go, which is only worth it when memory is short: a consumer that
+// is a little behind would be set back by the disk.
+func (h *Hosts) residentLimits() (limit, spill uint64) {
 	if uint64(h.resident.Load()) > h.options.ResidentBudget {
-		return min(residentFloor, h.options.ResidentBytes)
+		limit = min(residentFloor, h.options.ResidentBytes)
+		return limit, limit
 	}
-	return h.options.ResidentBytes
+	return h.options.ResidentBytes, math.MaxUint64
 }
 
 // trimLocked keeps the queue's pages within its share of memory.
-func (q *Queue) trimLocked() { q.trimToLocked(q.vhost.hosts.residentLimit()) }
+func (q *Queue) trimLocked() { q.trimToLocked(q.vhost.hosts.residentLimits()) }
 
-func (q *Queue) trimToLocked(limit uint64) {
-	q.engine.Trim(limit, &q.fx)
+func (q *Queue) trimToLocked(limit, spill uint64) {
+	q.engine.Trim(limit, spill, &q.fx)
 	if len(q.fx.Spills) > 0 {
 		q.applyLocked()
 	} else {

@@ -86,13 +86,9 @@ func (p *pageReaders) work() {
 		if !ok {
 			return
 		}
-		for _, w := range request.runs {
-			page, err := p.load(w.share, w.count)
-			loaded = append(loaded, loadedPage{w.run, page, err})
-		}
+		loaded = p.loadAll(loaded[:0], request.runs)
 		request.queue.loaded(loaded)
 		clear(loaded)
-		loaded = loaded[:0]
 	}
 }
 
@@ -111,26 +107,41 @@ func (p *pageReaders) next() (pageRequest, bool) {
 	return request, true
 }
 
+// loadAll appends the pages of all runs, in their order.
+func (p *pageReaders) loadAll(loaded []loadedPage, wanted []wantedRun) []loadedPage {
+	shares := make([]*persistence.Share, len(wanted))
+	for i, w := range wanted {
+		shares[i] = w.share
+	}
+	p.store.ReadRuns(shares, func(i int, body []byte, err error) {
+		var page *queue.Page
+		if err == nil {
+			page, err = p.parse(body, wanted[i].count)
+		}
+		loaded = append(loaded, loadedPage{wanted[i].run, page, err})
+	})
+	return loaded
+}
+
 // load reads the page of a share that stands for count messages.
 func (p *pageReaders) load(share *persistence.Share, count uint32) (page *queue.Page, err error) {
-	if share == nil {
-		return nil, fmt.Errorf("%w: the run is neither in memory nor in the store", persistence.ErrDamaged)
-	}
 	err = p.store.ReadRun(share, func(body []byte) error {
-		parsed, err := p.pages.Parse(body)
-		if err != nil {
-			return fmt.Errorf("%w: %w", persistence.ErrDamaged, err)
-		}
-		if uint32(parsed.Len()) != count {
-			parsed.Release()
-			return fmt.Errorf("%w: a run of %d messages has %d", persistence.ErrDamaged, count, parsed.Len())
-		}
-		page = parsed
-		return nil
+		page, err = p.parse(body, count)
+		return err
 	})
-	if err != nil && page != nil {
-		page.Release()
-		page = nil
-	}
 	return page, err
+}
+
+// parse returns the page of a body that stands for count messages, held for the
+// caller.
+func (p *pageReaders) parse(body []byte, count uint32) (*queue.Page, error) {
+	page, err := p.pages.Parse(body)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", persistence.ErrDamaged, err)
+	}
+	if uint32(page.Len()) != count {
+		defer page.Release()
+		return nil, fmt.Errorf("%w: a run of %d messages has %d", persistence.ErrDamaged, count, page.Len())
+	}
+	return page, nil
 }

@@ -44,15 +44,13 @@ func newPublication(r *Route, page *queue.Page, persistent bool) Publication {
 // keepLocked gives the run of one queue, which still holds messages after its
 // first dispatch, a page that lasts. Called under that queue's lock, before
 // anybody else sees the run.
-func (p *Publication) keepLocked(r *queue.Run) {
+func (p *Publication) keepLocked(q *Queue, r *queue.Run) {
 	if !p.kept {
 		p.kept = true
 		p.page = p.page.Compact()
 	}
 	if r.Page != nil && r.Page != p.page {
-		r.Page.Release()
-		p.page.Hold()
-		r.Page = p.page
+		q.engine.Exchange(r, p.page)
 	}
 }
 

@@ -106,7 +106,7 @@ func (q *Queue) publish(p *Publication) {
 	if run.Done() {
 		return
 	}
-	p.keepLocked(run)
+	p.keepLocked(q, run)
 	q.trimLocked()
 }
 

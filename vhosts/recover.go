@@ -59,8 +59,10 @@ func (h *Hosts) recoverRuns(queues map[uint64]*Queue) error {
 	if err != nil {
 		return err
 	}
+	forgotten := h.store.Forgotten()
 	for id, q := range queues {
-		q.restoreDelivered(delivered[id])
+		upTo, known := delivered[id]
+		q.restoreNumbers(forgotten[id], upTo, known)
 	}
 	return nil
 }
@@ -114,16 +116,18 @@ func (q *Queue) restoreRun(r *persistence.RecoveredRun) error {
 	return nil
 }
 
-// restoreDelivered makes the messages below number upTo redeliveries, or all of
-// them if it is not known.
-func (q *Queue) restoreDelivered(upTo uint64) {
+// restoreNumbers sees to it that no number below next is given to a message again,
+// and makes the messages below delivered redeliveries, or all of them if it is not
+// known how far they were delivered.
+func (q *Queue) restoreNumbers(next, delivered uint64, known bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !q.vhost.hosts.store.Orderly() {
-		upTo = q.engine.Next()
+	q.engine.SkipTo(next)
+	if !known {
+		delivered = q.engine.Next()
 	}
-	q.engine.SkipTo(upTo)
-	q.engine.RedeliverBelow(upTo)
+	q.engine.SkipTo(delivered)
+	q.engine.RedeliverBelow(delivered)
 }
 
 // create makes a virtual host unless it exists, and waits until it is durable.

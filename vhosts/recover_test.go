@@ -6,7 +6,9 @@ package vhosts
 import (
 	"bytes"
 	"context"
+	"log/slog"
 	"math"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -396,5 +398,62 @@ func TestClosedStore(t *testing.T) {
 	b.publish(t, "", "q", true, r, "1")
 	if err := <-r; err == nil {
 		t.Error("a message is confirmed by a closed store")
+	}
+}
+
+// TestPurgedNumbersAreNotUsedAgain crashes while the space of a purged backlog is
+// given back: what is published then must not go with it.
+func TestPurgedNumbersAreNotUsedAgain(t *testing.T) {
+	t.Parallel()
+	fs := vfs.NewCrashableMem()
+	b := openBroker(t, fs)
+	b.declare(t, "q", "durable", 1)
+	for range 12000 {
+		b.publish(t, "", "q", true, nil, "old")
+	}
+	b = b.restart(t, fs)
+	b.queue(t, "q").purge()
+	b.sync(t)
+	fs = fs.CrashClone(vfs.CrashCloneCfg{})
+
+	b = openBroker(t, fs)
+	if b.store.Stats().Condemned == 0 {
+		t.Error("nothing is left to be given back: this tests nothing")
+	}
+	w := newResult()
+	b.publish(t, "", "q", true, w, "new1", "new2")
+	w.want(t)
+	for b.store.Stats().Condemned > 0 {
+		runtime.Gosched()
+	}
+	b = openBroker(t, fs.CrashClone(vfs.CrashCloneCfg{}))
+	if got := drain(t, b.queue(t, "q")); got != "new1* new2*" {
+		t.Errorf("after a crash there are %q", got)
+	}
+}
+
+// TestRefusedStartKeepsMarks opens and closes the store after a crash without the
+// queues, as a start does that is refused: that is no orderly stop of the queues.
+func TestRefusedStartKeepsMarks(t *testing.T) {
+	t.Parallel()
+	fs := vfs.NewCrashableMem()
+	b := openBroker(t, fs)
+	q := b.declare(t, "q", "durable", 1)
+	b.publish(t, "", "q", true, nil, "1", "2")
+	in := newInbox("c", false, 4)
+	consume(t, q, in)
+	in.take(2)
+	b.sync(t)
+	fs = fs.CrashClone(vfs.CrashCloneCfg{})
+	store, err := persistence.Open(persistence.Options{Dir: "data", FS: fs, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b = openBroker(t, fs)
+	if got := drain(t, b.queue(t, "q")); got != "1* 2*" {
+		t.Errorf("after a start that was refused there are %q", got)
 	}
 }

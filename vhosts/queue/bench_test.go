@@ -184,11 +184,11 @@ func BenchmarkTrim(b *testing.B) {
 			page := newPage(0, 1, 16)
 			for range runs {
 				e.Append(page, late)
-				e.Trim(1000, &fx)
+				e.Trim(1000, 1000, &fx)
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				e.Trim(1000, &fx)
+				e.Trim(1000, 1000, &fx)
 			}
 		})
 	}
@@ -210,7 +210,7 @@ func TestTrimLooksAtNewRunsOnly(t *testing.T) {
 				handle = d
 			}
 			e.Append(newPage(e.Next(), 1, 100), handle)
-			e.Trim(10_000, &fx)
+			e.Trim(10_000, 10_000, &fx)
 			e.Scattered(false)
 		}
 		if k.looks > 3*2000 {
@@ -235,7 +235,7 @@ func TestTrimKeepsHead(t *testing.T) {
 				waiting = append(waiting, d)
 			}
 			e.Append(newPage(e.Next(), 1, 100), d)
-			e.Trim(20*one, &fx)
+			e.Trim(20*one, 20*one, &fx)
 		}
 	}
 	resident := func() (numbers []uint64) {

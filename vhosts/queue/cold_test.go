@@ -74,7 +74,7 @@ func TestLongQueueIsPacked(t *testing.T) {
 	const total = 10_000_000 / burst
 	for i := range total {
 		e.Append(page, &Place{Index: uint64(i)})
-		e.Trim(10*weight(page), &fx)
+		e.Trim(10*weight(page), 10*weight(page), &fx)
 		e.ReleasePages()
 	}
 	must(t, e.Check())
@@ -106,7 +106,7 @@ func TestSlowConsumerDoesNotKeepRunsHot(t *testing.T) {
 	for range 20_000 {
 		page := newPage(e.Next(), 1, 16)
 		e.Append(page, &Place{Index: e.Next()})
-		e.Trim(200*weight(page), &fx)
+		e.Trim(200*weight(page), 200*weight(page), &fx)
 		if e.Next()%20 == 0 {
 			e.consumers[0].Sink.(*sink).room = 1
 			e.Dispatch(&fx)
@@ -149,7 +149,7 @@ func TestManySmallRunsBecomeFull(t *testing.T) {
 		page := newPage(0, 1, 16)
 		for range total {
 			e.Append(page, &Place{})
-			e.Trim(20*weight(page), &fx)
+			e.Trim(20*weight(page), 20*weight(page), &fx)
 			join(&e, false)
 		}
 		must(t, e.Check())
@@ -266,7 +266,7 @@ func BenchmarkDrain(b *testing.B) {
 		must(b, e.Settle(numbers, &fx))
 		e.Credit(c, uint32(len(numbers)))
 		numbers = numbers[:0]
-		e.Trim(64<<20, &fx)
+		e.Trim(64<<20, 64<<20, &fx)
 		fx.Reset()
 		e.ReleasePages()
 	}

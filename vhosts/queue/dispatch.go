@@ -9,7 +9,7 @@ import "slices"
 // after it are asked for, so that a consumer of a backlog does not wait for the
 // disk at every run.
 const (
-	readAheadRuns  = 8
+	readAheadRuns  = 32
 	readAheadBytes = 4 << 20
 )
 

@@ -20,8 +20,9 @@
 // A long queue costs little memory, and what it costs does not depend on how its
 // messages came:
 //
-//	window  only the pages at the queue's head and the newest ones are in memory;
-//	        what is in memory only is spilled (Trim, Spilled)
+//	window  pages beyond a limit are dropped, those of the queue's head last, and
+//	        loaded before the cursor gets there; what is in memory only is stored
+//	        first if memory is short (Trim, Spilled, Loaded)
 //	cold    runs that were never handed out are packed into a few bytes each, and
 //	        come back before the cursor gets there (Keeper)
 //	merge   small neighbours are joined (Scattered, Gather)
@@ -30,9 +31,10 @@
 //
 // None of these changes what consumers see, nor the number of any message.
 //
-// Inputs are plain method calls: Append, Settle, Return, Purge, AddConsumer,
-// RemoveConsumer, Get, Loaded. Each may be followed by Dispatch, and what has
-// to happen outside comes back as Effects: deliveries as ranges of a run,
-// settled runs for the store, pages to store and to load. The shell (package
+// Inputs are plain method calls: Restore, Append, Settle, Return, Purge,
+// AddConsumer, RemoveConsumer, Get, Loaded and those named above. Each may be
+// followed by Dispatch, and what has to happen outside comes back as Effects:
+// deliveries as ranges of a run, settled and forgotten runs for the store, pages to
+// store and to load. The shell (package
 // vhosts) calls the engine under the queue's lock and carries the effects out.
 package queue

@@ -31,7 +31,7 @@ type Engine struct {
 	residentMessages uint64 // of ready and unacked ones, those whose pages are in memory
 	residentBodies   uint64 // their body bytes, see Run.liveBytes
 
-	limit   uint64  // of the last Trim
+	limit   uint64  // of the last Trim, on pages that can be read back
 	behind  sweep   // Trim's way through the runs that were handed out
 	ahead   sweep   // and through those that were not
 	strays  []*Run  // in memory again, or still, although Trim has passed them

@@ -105,7 +105,9 @@ func (s *sink) grants() bool { return s.room < 0 || s.room > s.reserved }
 
 // newPage makes a page of count messages for the numbers from first on, each
 // with a body of size bytes that starts with its number.
-func newPage(first uint64, count, size int) *Page { return fillPage(new(Page), first, count, size) }
+func newPage(first uint64, count, size int) *Page {
+	return fillPage(new(Page), first, count, size).exact()
+}
 
 func fillPage(p *Page, first uint64, count, size int) *Page {
 	for i := range count {
@@ -132,7 +134,7 @@ func without(r *Run, settled Bitmap) *Page {
 			p.Append(full.Message(int(i)))
 		}
 	}
-	return p
+	return p.exact()
 }
 
 func label(number uint64) string { return fmt.Sprintf("%d.", number) }

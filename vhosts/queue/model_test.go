@@ -434,14 +434,14 @@ func TestModel(t *testing.T) {
 					for range rapid.IntRange(2, 20).Draw(t, "runs") {
 						first := m.engine.Next()
 						m.engine.Append(newPage(first, 1, 8), m.keeper.put(first, 1))
-						m.engine.Trim(limit, &m.fx)
+						m.engine.Trim(limit, limit, &m.fx)
 						m.add(first, 1)
 					}
 				})
 			},
 			"trim": func(t *rapid.T) {
 				limit := rapid.Uint64Range(0, m.engine.Resident()).Draw(t, "limit")
-				m.step(t, func() { m.engine.Trim(limit, &m.fx) })
+				m.step(t, func() { m.engine.Trim(limit, limit, &m.fx) })
 			},
 		})
 		t.Repeat(actions)

@@ -164,12 +164,18 @@ func (p *Page) Reset() {
 	p.buf, p.messages, p.bodies = p.buf[:0], p.messages[:0], 0
 }
 
-// Compact returns a page with the same messages that wastes no memory: the page
-// itself if its buffers are mostly used, else a copy.
+// Compact returns a page with the same messages that wastes little memory: the
+// page itself if a fair part of its buffers is used, else a copy. What is wasted
+// counts as memory used, so a copy is only worth it for what stays.
 func (p *Page) Compact() *Page {
-	if cap(p.buf) <= len(p.buf)+len(p.buf)/4+64 && cap(p.messages) <= len(p.messages)+len(p.messages)/4+2 {
+	if cap(p.buf) <= 4*len(p.buf)+64 && cap(p.messages) <= 4*len(p.messages)+4 {
 		return p
 	}
+	return p.exact()
+}
+
+// exact returns a copy of the page without spare room.
+func (p *Page) exact() *Page {
 	return &Page{
 		buf:      append(make([]byte, 0, len(p.buf)), p.buf...),
 		messages: append(make([]message, 0, len(p.messages)), p.messages...),

@@ -125,7 +125,7 @@ func (s *script) run(command string, args []string) error {
 			}
 			e.Append(newPage(e.Next(), int(number(0)), option("size", 10)), stored)
 			if limit := option("trim", -1); limit >= 0 {
-				e.Trim(uint64(limit), &s.fx)
+				e.Trim(uint64(limit), uint64(limit), &s.fx)
 			}
 		}
 	case "restore":
@@ -189,7 +189,7 @@ func (s *script) run(command string, args []string) error {
 		}
 		s.loads = slices.Clone(s.loads[count:])
 	case "trim":
-		e.Trim(number(0), &s.fx)
+		e.Trim(number(0), number(0), &s.fx)
 	case "tune":
 		l := standard
 		l.segmentRuns = option("segment", l.segmentRuns)

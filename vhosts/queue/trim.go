@@ -13,25 +13,31 @@ type sweep struct {
 	bare  uint64 // the runs from here up to done have lost their pages
 }
 
-// Trim drops pages until at most limit bytes are resident: first of runs that
+// sparedRuns is how many runs after the cursor's are never spilled.
+const sparedRuns = 8
+
+// Trim drops pages while more than limit bytes are resident: first of runs that
 // were handed out whole, whose bytes are wanted again only if they come back,
 // then of those that came when there was no room left, so that the head of the
-// queue stays. Only what can be read back goes; what is in memory only is asked
-// to be stored by Spills effects, a bounded amount at a time, and goes at a later
-// call. Runs far back in the queue without pages are packed.
+// queue stays. Only what can be read back goes. While more than spill bytes are
+// resident, what is in memory only is asked to be stored by Spills effects, a
+// bounded amount at a time, and goes at a later call. Runs far back in the queue
+// without pages are packed.
 //
 // The shell calls it after each Append and Loaded, with or without room. It
 // looks at each run once, or until that is stored, so a call costs no more than
 // what came since the last.
-func (e *Engine) Trim(limit uint64, fx *Effects) {
+func (e *Engine) Trim(limit, spill uint64, fx *Effects) {
 	if limit < e.limit { // what could stay may have to go
 		e.ahead, e.behind = sweep{}, sweep{}
 	}
 	e.limit = limit
 	if e.resident > limit {
 		e.trimStrays(limit)
-		e.sweep(&e.behind, 0, e.cursor, 0, limit, fx)
-		e.sweep(&e.ahead, e.cursor+1, e.dir.hot(), readAheadRuns, limit, fx)
+		e.spill(&e.behind, 0, e.cursor, spill, fx)
+		e.sweep(&e.behind, 0, e.cursor, limit)
+		e.spill(&e.ahead, e.cursor+1+sparedRuns, e.dir.hot(), spill, fx)
+		e.sweep(&e.ahead, e.cursor+1, e.dir.hot(), limit)
 	} else if e.unbroken() {
 		e.ahead.done, e.ahead.bare = e.next, e.next
 	}
@@ -51,9 +57,8 @@ func (e *Engine) unbroken() bool {
 	return e.dir.head.at(e.cursor).First >= e.ahead.done
 }
 
-// sweep drops the pages of the runs at positions from..to-1, oldest first, and
-// asks for those in memory only to be stored, except for the first spared runs.
-func (e *Engine) sweep(s *sweep, from, to, spared int, limit uint64, fx *Effects) {
+// sweep drops the pages of the runs at positions from..to-1, oldest first.
+func (e *Engine) sweep(s *sweep, from, to int, limit uint64) {
 	if e.Keeper == nil {
 		s.done = e.next
 		return
@@ -61,7 +66,6 @@ func (e *Engine) sweep(s *sweep, from, to, spared int, limit uint64, fx *Effects
 	if from >= to {
 		return
 	}
-	e.spill(s, from+spared, to, limit, fx)
 	for i := max(from, e.dir.position(s.done)); i < to && e.resident > limit; i++ {
 		r := e.dir.at(i)
 		if r.Page != nil {
@@ -82,6 +86,9 @@ func (e *Engine) sweep(s *sweep, from, to, spared int, limit uint64, fx *Effects
 
 // spill asks for pages that are in memory only to be stored.
 func (e *Engine) spill(s *sweep, from, to int, limit uint64, fx *Effects) {
+	if e.Keeper == nil || e.resident <= limit || from >= to {
+		return
+	}
 	if s.asked >= e.dir.at(to-1).end() {
 		return
 	}

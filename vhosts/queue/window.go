@@ -13,9 +13,9 @@ const (
 	messageOverhead = 16
 )
 
-// weight is what a page costs, in bytes of memory.
+// weight is what a page costs, in bytes of memory, its spare room included.
 func weight(p *Page) uint64 {
-	return uint64(p.Bytes() + pageOverhead + messageOverhead*p.Len())
+	return uint64(cap(p.buf) + pageOverhead + messageOverhead*cap(p.messages))
 }
 
 func (e *Engine) load(r *Run, fx *Effects) {
@@ -29,10 +29,16 @@ func (e *Engine) load(r *Run, fx *Effects) {
 	}
 }
 
-// readAhead asks for the pages of the next few runs from the cursor on.
+// readAhead asks for the pages of the next runs from the cursor on, many at a time:
+// not before half of those asked for are used up.
 func (e *Engine) readAhead(fx *Effects) {
 	if len(e.dir.cold) > 0 {
 		e.refill()
+	}
+	if half := e.cursor + readAheadRuns/2; half < e.dir.head.len() {
+		if r := e.dir.head.at(half); r.Page != nil || r.loading {
+			return
+		}
 	}
 	ahead := uint64(0)
 	for i := e.cursor; i < min(e.cursor+readAheadRuns, e.dir.head.len()) && ahead < readAheadBytes; i++ {
@@ -84,6 +90,14 @@ func (e *Engine) hold(r *Run, page *Page) {
 	e.resident += weight(page)
 	e.residentMessages += uint64(r.live())
 	e.residentBodies += r.liveBytes()
+}
+
+// Exchange gives a run that has its page another with the same messages.
+func (e *Engine) Exchange(r *Run, page *Page) {
+	page.Hold()
+	e.resident += weight(page) - weight(r.Page)
+	r.Page.Release()
+	r.Page = page
 }
 
 // dropPage lets go of the run's page.

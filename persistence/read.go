@@ -1,0 +1,120 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package persistence
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// ReadRun reads the run's body, as its [Body] encoded it, and calls use with it,
+// which must not keep it. It waits for the disk, so it is never called under a
+// lock. The error is that of use, or [ErrNotStored] for a share that is not
+// committed yet or is dropped, and it wraps [ErrDamaged] if what is stored is not
+// what was written.
+func (s *Store) ReadRun(sh *Share, use func(body []byte) error) (err error) {
+	s.ReadRuns([]*Share{sh}, func(_ int, body []byte, readErr error) {
+		if err = readErr; err == nil {
+			err = use(body)
+		}
+	})
+	return err
+}
+
+// ReadRuns is ReadRun for several shares, of which neighbours are best written one
+// after the other. use is called for each, in their order, with its position and
+// either its body or the error that ReadRun would return.
+func (s *Store) ReadRuns(shares []*Share, use func(i int, body []byte, err error)) {
+	g, err := s.beginRead()
+	if err != nil {
+		for i := range shares {
+			use(i, nil, err)
+		}
+		return
+	}
+	defer g.endRead()
+	r := bodyReader{gen: g}
+	defer r.close()
+	for i, sh := range shares {
+		body, err := r.read(sh)
+		if err == nil {
+			s.counters.read.Add(1)
+		}
+		use(i, body, err)
+	}
+}
+
+// bodyReader reads bodies. As one burst's runs have neighbouring names, the next
+// one is mostly where the last one ended.
+type bodyReader struct {
+	gen *generation
+	it  *pebble.Iterator
+	key [bodyKeyLen]byte
+}
+
+// read returns the body of a share, which is valid until the next read. Pebble
+// panics when it finds a file of values missing; that is damage like other.
+func (r *bodyReader) read(sh *Share) (body []byte, err error) {
+	if sh == nil || !sh.stored.Load() || sh.dropped.Load() {
+		return nil, ErrNotStored
+	}
+	key := r.key[:]
+	putBodyKey(key, sh.run.bodySpace(), sh.run.name)
+	defer func() {
+		if p := recover(); p != nil {
+			body, err = nil, damaged(key, sh.queue, "%v", p)
+			r.it = nil // it may be in any state
+		}
+	}()
+	found, err := r.seek(key)
+	if err == nil && found {
+		body, err = r.it.ValueAndErr()
+	}
+	switch {
+	case err != nil:
+		r.close()
+		return nil, fmt.Errorf("read run %d of queue %d: %w", sh.first, sh.queue, readError(err))
+	case found:
+		return unseal(key, body, sh.queue)
+	case sh.dropped.Load():
+		return nil, ErrNotStored // dropped meanwhile
+	default:
+		return nil, damaged(key, sh.queue, "the body is missing")
+	}
+}
+
+// seek moves the iterator to a key.
+func (r *bodyReader) seek(key []byte) (found bool, err error) {
+	if r.it == nil {
+		if r.it, err = r.gen.newIter(spaceBounds(key[0])); err != nil {
+			return false, err
+		}
+	}
+	if r.it.Valid() && r.it.Next() && bytes.Equal(r.it.Key(), key) {
+		return true, nil
+	}
+	if r.it.SeekGE(key) && bytes.Equal(r.it.Key(), key) {
+		return true, nil
+	}
+	return false, r.it.Error()
+}
+
+// close lets go of the database. What it would report, a read has.
+func (r *bodyReader) close() {
+	if r.it != nil {
+		_ = r.it.Close()
+		r.it = nil
+	}
+}
+
+// readError marks an error that the database gives for a damaged file as damage.
+func readError(err error) error {
+	if err == nil || errors.Is(err, ErrDamaged) || !pebble.IsCorruptionError(err) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrDamaged, err)
+}
