@@ -93,8 +93,7 @@ func (j *janitor) tend(q *Queue) {
 	if looks > restingAfter && !thin {
 		return // it has been looked after, and nothing has happened since
 	}
-	for j.ctx.Err() == nil && j.join(q, resting) {
-	}
+	j.joinAll(q, resting)
 	if thin {
 		j.rewrite(q)
 	}
@@ -106,6 +105,24 @@ func (j *janitor) tend(q *Queue) {
 		q.trimToLocked(0, math.MaxUint64)
 	default:
 		q.trimLocked()
+	}
+}
+
+// joinAll joins all runs of a queue that are worth it. What has been joined is in
+// the way of what lies behind it until it is stored.
+func (j *janitor) joinAll(q *Queue, resting bool) {
+	for joined := true; joined && j.ctx.Err() == nil; {
+		joined = false
+		for j.ctx.Err() == nil && j.join(q, resting) {
+			joined = true
+		}
+		if joined {
+			w := durableWait{done: make(chan error, 1)}
+			j.hosts.store.Sync(w)
+			if err := w.wait(j.ctx); err != nil {
+				return // the store is closed, or the janitor is
+			}
+		}
 	}
 }
 

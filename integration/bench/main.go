@@ -63,9 +63,13 @@ func scenarios() []scenario {
 			args: with("-x 1 -y 0 -s 16 -f persistent --auto-delete=false -u only"), durable: true, size: 16,
 		},
 		{
-			name: "drain 1 M persistent 16 B, prefetch 1000, ack 100",
-			fill: strings.Fields("-x 1 -y 0 -s 16 -f persistent --auto-delete=false -u drain -C 1000000"),
-			args: strings.Fields("-x 0 -y 1 -f persistent --auto-delete=false -u drain -q 1000 --multi-ack-every 100 -D 1000000"), size: 16,
+			name: "drain 2 M persistent 16 B, prefetch 1000, ack 100",
+			fill: strings.Fields("-x 1 -y 0 -s 16 -f persistent --auto-delete=false -u drain -C 2000000"),
+			args: strings.Fields("-x 0 -y 1 -f persistent --auto-delete=false -u drain -q 1000 --multi-ack-every 100 -D 2000000"), size: 16,
+		},
+		{
+			name: "64 connections, one persistent 16 B at a time, each waits for its confirm",
+			args: with("-x 64 -y 0 -s 16 -c 1 -f persistent --auto-delete=false -u single"), durable: true, size: 16,
 		},
 		{name: "100 KB bodies, autoack", args: with("-x 1 -y 1 -s 100000 -a"), size: 100000},
 		{name: "persistent 1 KiB, 1 unconfirmed", args: with("-x 1 -y 1 -s 1024 -f persistent -c 1 -a"), durable: true, size: 1024},
