@@ -4,6 +4,7 @@
 package amqp
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 
@@ -144,9 +145,16 @@ func (ch *channel) await() {
 	ch.conn.writer.uncork()
 	ch.conn.paused.Store(true)
 	defer ch.conn.paused.Store(false)
+	// While the store is out of service only the connection's end ends the wait.
+	stop := context.AfterFunc(ch.conn.ctx, func() {
+		ch.mu.Lock()
+		defer ch.mu.Unlock()
+		ch.changed.Broadcast()
+	})
+	defer stop()
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	for ch.awaited > 0 && !ch.closed.Load() {
+	for ch.awaited > 0 && !ch.closed.Load() && ch.conn.ctx.Err() == nil {
 		ch.changed.Wait()
 	}
 }

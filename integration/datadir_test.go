@@ -123,6 +123,7 @@ func TestServerRefusesDataDir(t *testing.T) {
 			return filepath.Join(dir, "file")
 		}, []string{"not a directory"}},
 		"InUse": {func(t *testing.T, dir string) string {
+			makeStore(t, dir) // a new one is still written to after the start
 			startProcess(t, nil, "--data-dir", dir)
 			return dir
 		}, []string{"in use by another lagomq process"}},

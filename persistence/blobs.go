@@ -53,19 +53,20 @@ func (g *guardFS) Open(name string, o ...vfs.OpenOption) (vfs.File, error) {
 		return nil, err
 	}
 	if err := checkBlob(f); err != nil {
-		return nil, errors.Join(fmt.Errorf("%w: file %s: %w", ErrDamaged, name, err), f.Close())
+		return nil, errors.Join(fmt.Errorf("file %s: %w", name, err), f.Close())
 	}
 	return f, nil
 }
 
-// checkBlob verifies the end of a blob file.
+// checkBlob verifies the end of a blob file. Its error is damage ([ErrDamaged]), or
+// that the file cannot be read now.
 func checkBlob(f vfs.File) error {
 	info, err := f.Stat()
 	if err != nil {
 		return err
 	}
 	if info.Size() < blobFooterLen {
-		return fmt.Errorf("its %d bytes are too few", info.Size())
+		return fmt.Errorf("%w: its %d bytes are too few", ErrDamaged, info.Size())
 	}
 	footer := make([]byte, blobFooterLen)
 	if _, err := f.ReadAt(footer, info.Size()-blobFooterLen); err != nil {
@@ -74,7 +75,7 @@ func checkBlob(f vfs.File) error {
 	sum := crc32.Checksum(footer[4:], castagnoli)
 	// Pebble stores checksums like this.
 	if sum = (sum>>15 | sum<<17) + 0xa282ead8; sum != binary.LittleEndian.Uint32(footer) {
-		return errors.New("the checksum of its end does not match")
+		return fmt.Errorf("%w: the checksum of its end does not match", ErrDamaged)
 	}
 	return nil
 }

@@ -63,8 +63,8 @@ func (s *Store) commitLoop(g *generation) {
 			s.giveUp(f, err)
 			continue
 		}
-		if s.takeOff(f) {
-			s.land(f, s.apply(f))
+		if batch := s.takeOff(f); batch != nil {
+			s.land(f, apply(g, batch, f.synced))
 		}
 	}
 }
@@ -166,7 +166,7 @@ func (s *Store) prepare(f *flight) error {
 	if f.synced {
 		s.unsyncedBytes = 0
 	} else {
-		s.unsyncedBytes += f.info.Bytes
+		s.unsyncedBytes += int(f.room) // what keeping it takes, not what it holds
 	}
 	return nil
 }
@@ -181,9 +181,9 @@ func setBatchCount(repr []byte, count uint32) {
 }
 
 // takeOff adds a flight to those on their way. From then on it is written, if
-// not to this database, then to the next. It returns false if there is nothing
-// to apply, or nothing to apply it to.
-func (s *Store) takeOff(f *flight) bool {
+// not to this database, then to the next. It returns the batch, or nil if there is
+// nothing to apply, or nothing to apply it to.
+func (s *Store) takeOff(f *flight) *pebble.Batch {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.flights = append(s.flights, f)
@@ -192,16 +192,19 @@ func (s *Store) takeOff(f *flight) bool {
 	if f.applied {
 		s.landed.Signal()
 	}
-	return s.applying
+	if !s.applying {
+		return nil
+	}
+	return f.batch
 }
 
 // apply hands a flight's batch to the database. It does not return if the disk
-// fails.
-func (s *Store) apply(f *flight) error {
-	if f.synced {
-		return f.gen.db.ApplyNoSyncWait(f.batch, pebble.Sync)
+// fails; the flight may be another generation's by then.
+func apply(g *generation, b *pebble.Batch, sync bool) error {
+	if sync {
+		return g.db.ApplyNoSyncWait(b, pebble.Sync)
 	}
-	return f.batch.Commit(pebble.NoSync)
+	return b.Commit(pebble.NoSync)
 }
 
 // land notes that the database has the flight.
@@ -248,13 +251,13 @@ func (s *Store) reportLoop(g *generation) {
 func (s *Store) nextReport(g *generation) (*flight, *pebble.Batch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(s.flights) == 0 || !s.flights[0].applied {
-		if s.gen != g || s.failure != nil || s.refusal != nil {
-			return nil, nil
+	for s.gen == g && s.failure == nil && s.refusal == nil {
+		if len(s.flights) > 0 && s.flights[0].applied {
+			return s.flights[0], s.flights[0].batch
 		}
 		s.landed.Wait()
 	}
-	return s.flights[0], s.flights[0].batch
+	return nil, nil
 }
 
 // report tells the waiters of a flight that is committed. It returns false when
@@ -308,6 +311,7 @@ func (s *Store) report(g *generation, f *flight) bool {
 	if s.failure != nil || s.refusal != nil {
 		s.idle.Broadcast()
 	}
+	s.wake.Signal() // a committer that is to end waits for the last answer
 	return true
 }
 

@@ -64,7 +64,8 @@ func (s *Store) databaseOptions(g *generation) *pebble.Options {
 // writes wait for a disk that takes no tables, nothing is stored any more, and the
 // disk has failed.
 func (s *Store) backgroundError(g *generation, err error) {
-	if g.stalled.Load() && !pebble.IsCorruptionError(err) && !errors.Is(err, ErrDamaged) {
+	closing := s.life.Err() != nil // it waits for a flush too
+	if (g.stalled.Load() || closing) && !pebble.IsCorruptionError(err) && !errors.Is(err, ErrDamaged) {
 		s.generationFailed(g, fmt.Errorf("flush or compact: %w", err))
 	}
 	if n := s.counters.backgroundErrors.Add(1); n&(n-1) == 0 {

@@ -217,11 +217,34 @@ func (in *Inspection) checkState() {
 	case st.commit < commit:
 		wrong = fmt.Sprintf("the store was stopped at commit %d and its database goes on to %d: the file is older than the database", st.commit, commit)
 	}
+	if wrong == "" {
+		wrong = in.checkFiles(st)
+	}
 	in.state = st
 	in.summary.Orderly = st.kind == stateStopped && wrong == ""
 	if wrong != "" {
 		in.damage = append(in.damage, Damage{Kind: DamagedState, Reason: wrong})
 	}
+}
+
+// checkFiles looks for what an open store would be refused for besides.
+func (in *Inspection) checkFiles(st state) string {
+	switch st.kind {
+	case stateStopped:
+		manifest, err := manifestSum(in.fs, in.dir)
+		if err != nil || manifest != st.manifest {
+			return "the database's manifest is not that of the last stop, or blob files are missing: what was stored last may be lost"
+		}
+	case stateRunning:
+		if err := checkManifest(in.fs, in.dir); err != nil {
+			return err.Error()
+		}
+		if durable, err := loggedDurable(in.fs, in.dir); err == nil && durable > in.summary.Commit {
+			return fmt.Sprintf("the log is damaged: commit %d was durable and the database ends with %d: commits %d to %d are lost",
+				durable, in.summary.Commit, in.summary.Commit+1, durable)
+		}
+	}
+	return ""
 }
 
 // Summary returns what was read when the directory was opened.

@@ -42,7 +42,7 @@ func (p *pending) reset() {
 	}
 	clear(p.records)
 	clear(p.proposals)
-	p.records, p.proposals = p.records[:0], p.proposals[:0]
+	p.records, p.proposals, p.bytes = p.records[:0], p.proposals[:0], 0
 }
 
 // chunk is a part of a list that is committed as one batch.

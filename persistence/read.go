@@ -51,15 +51,19 @@ func (s *Store) ReadRuns(shares []*Share, use func(i int, body []byte, err error
 // bodyReader reads bodies. As one burst's runs have neighbouring names, the next
 // one is mostly where the last one ended.
 type bodyReader struct {
-	gen *generation
-	it  *pebble.Iterator
-	key [bodyKeyLen]byte
+	gen   *generation
+	it    *pebble.Iterator
+	space byte // it goes over
+	key   [bodyKeyLen]byte
 }
 
 // read returns the body of a share, which is valid until the next read. Pebble
 // panics when it finds a file of values missing; that is damage like other.
 func (r *bodyReader) read(sh *Share) (body []byte, err error) {
-	if sh == nil || !sh.stored.Load() || sh.dropped.Load() {
+	if sh == nil {
+		return nil, fmt.Errorf("%w: the run is not in the store", ErrDamaged)
+	}
+	if !sh.stored.Load() || sh.dropped.Load() {
 		return nil, ErrNotStored
 	}
 	key := r.key[:]
@@ -75,6 +79,10 @@ func (r *bodyReader) read(sh *Share) (body []byte, err error) {
 		body, err = r.it.ValueAndErr()
 	}
 	switch {
+	case (err != nil || !found) && r.gen.hasFailed():
+		// The next generation may have deleted what this one had not opened yet.
+		r.close()
+		return nil, fmt.Errorf("read run %d of queue %d: %w", sh.first, sh.queue, ErrFailed)
 	case err != nil:
 		r.close()
 		return nil, fmt.Errorf("read run %d of queue %d: %w", sh.first, sh.queue, readError(err))
@@ -89,11 +97,23 @@ func (r *bodyReader) read(sh *Share) (body []byte, err error) {
 
 // seek moves the iterator to a key.
 func (r *bodyReader) seek(key []byte) (found bool, err error) {
-	if r.it == nil {
-		if r.it, err = r.gen.newIter(spaceBounds(key[0])); err != nil {
-			return false, err
+	// An iterator sees neither another key space nor what was stored after it was
+	// made: what one that was kept does not find, a new one looks for.
+	if r.it != nil && r.space == key[0] {
+		if found, err = r.advance(key); found || err != nil {
+			return found, err
 		}
 	}
+	r.close()
+	if r.it, err = r.gen.newIter(spaceBounds(key[0])); err != nil {
+		return false, err
+	}
+	r.space = key[0]
+	return r.advance(key)
+}
+
+// advance moves the iterator there is to a key.
+func (r *bodyReader) advance(key []byte) (found bool, err error) {
 	if r.it.Valid() && r.it.Next() && bytes.Equal(r.it.Key(), key) {
 		return true, nil
 	}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math"
 	"sync"
+	"time"
 )
 
 // Purging or deleting a queue condemns ranges of its directory: one key each.
@@ -33,6 +34,9 @@ type reclaimed struct {
 
 // reclaimStep is how many entries one step takes.
 const reclaimStep = 2048
+
+// reclaimRetry is how long the reclaimer waits after a failed read.
+const reclaimRetry = time.Second
 
 // reclaimer is the list of what is condemned. It may be used by any goroutine.
 type reclaimer struct {
@@ -101,6 +105,12 @@ func (s *Store) reclaimLoop() {
 		switch {
 		case errors.Is(err, ErrClosed), errors.Is(err, ErrFailed):
 			return
+		case err != nil && !errors.Is(readError(err), ErrDamaged):
+			// The disk may answer next time.
+			select {
+			case <-time.After(reclaimRetry):
+			case <-s.life.Done():
+			}
 		case err != nil:
 			s.opts.Logger.Error("deleted messages keep their space until the next start",
 				slog.Uint64("queue", c.queue), slog.Any("error", err))

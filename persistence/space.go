@@ -4,6 +4,7 @@
 package persistence
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -80,7 +81,7 @@ func (h *housekeeper) look() {
 		return
 	}
 	h.flushed = commits
-	if err := h.giveBack(); err != nil && !errors.Is(err, ErrClosed) {
+	if err := h.giveBack(); err != nil && !errors.Is(err, ErrClosed) && !errors.Is(err, context.Canceled) {
 		h.opts.Logger.Error("cannot give space back", slog.Any("error", err))
 	}
 	if h.opts.Events.Idle != nil && idle {

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/atomicfs"
 )
 
 // The STATE file says, outside the database, how the last stop went and which
@@ -102,14 +103,19 @@ func readState(fs vfs.FS, dir string) (st state, err error) {
 	return parseState(text)
 }
 
-// manifestSum returns a checksum of the names and the content of the database's
-// manifests, and of the names and sizes of its blob files, whose absence Pebble
-// does not notice when it opens the database.
+// manifestSum returns a checksum of the name and the content of the database's
+// manifest, and of the names and sizes of its blob files, whose absence Pebble
+// does not notice when it opens the database. Manifests of the past do not count:
+// the end of one may be lost with a crash.
 func manifestSum(fs vfs.FS, dir string) (uint32, error) {
 	database := fs.PathJoin(dir, databaseDir)
 	names, err := fs.List(database)
 	if err != nil {
 		return 0, fmt.Errorf("read manifest: %w", plain(err))
+	}
+	current, err := atomicfs.ReadMarker(fs, database, "manifest")
+	if err != nil {
+		return 0, fmt.Errorf("find manifest: %w", plain(err))
 	}
 	slices.Sort(names)
 	sum := crc32.New(castagnoli)
@@ -121,7 +127,7 @@ func manifestSum(fs vfs.FS, dir string) (uint32, error) {
 			}
 			fmt.Fprintf(sum, "%s %d\n", name, info.Size())
 		}
-		if !strings.HasPrefix(name, "MANIFEST-") {
+		if name != current {
 			continue
 		}
 		f, err := fs.Open(fs.PathJoin(database, name))

@@ -152,6 +152,12 @@ func (s *Store) open(dir dataDir) (g *generation, err error) {
 	if err != nil {
 		return nil, refused(s.opts.Dir, err)
 	}
+	if dir.state.kind == stateStopped {
+		// Opening writes a new manifest, which the mark of the last stop does not fit.
+		if err := writeState(s.opts.FS, s.opts.Dir, state{kind: stateRunning}); err != nil {
+			return nil, err
+		}
+	}
 	if g, err = s.openGeneration(openMode{create: dir.state.kind == stateNew}); err != nil {
 		return nil, refused(s.opts.Dir, err)
 	}

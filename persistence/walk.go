@@ -6,6 +6,7 @@ package persistence
 import (
 	"context"
 	"errors"
+	"io"
 	"math/big"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -146,7 +147,7 @@ func (w *walk) mark(queue, first uint64) (s Settled) {
 func (w *walk) body(r *InspectedRun, name runName) {
 	var key [bodyKeyLen]byte
 	putBodyKey(key[:], spaceBody, name)
-	value, closer, err := w.db.Get(key[:])
+	value, closer, err := get(w.db, key[:])
 	if errors.Is(err, pebble.ErrNotFound) {
 		err = errors.New("the body is missing")
 	}
@@ -206,7 +207,7 @@ func salvageUntilDamage(ctx context.Context, db *pebble.DB, from *[]byte, upper 
 		return nil, err
 	}
 	for ok := it.First(); ok; ok = it.Next() {
-		value, damage := it.ValueAndErr()
+		value, damage := valueOf(it)
 		if err = ctx.Err(); err == nil {
 			err = visit(it.Key(), value, damage)
 		}
@@ -293,3 +294,23 @@ func keyNumber(key []byte, width int) *big.Int {
 
 // numberKey is the key of a number.
 func numberKey(n *big.Int, width int) []byte { return n.FillBytes(make([]byte, width)) }
+
+// get is Get of the database. Pebble panics when it finds a file of values missing.
+func get(db *pebble.DB, key []byte) (value []byte, closer io.Closer, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = damaged(key, 0, "%v", p)
+		}
+	}()
+	return db.Get(key)
+}
+
+// valueOf is the iterator's value, likewise.
+func valueOf(it *pebble.Iterator) (value []byte, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = damaged(it.Key(), 0, "%v", p)
+		}
+	}()
+	return it.ValueAndErr()
+}

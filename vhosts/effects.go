@@ -135,23 +135,25 @@ func (q *Queue) answerEmptyLocked(gets []*queue.Consumer) {
 func (q *Queue) loaded(pages []loadedPage) {
 	q.mu.Lock()
 	var cancelled []*queue.Consumer
+	var failed []*queue.Run
 	for i := range pages {
 		p := &pages[i]
 		switch {
 		case q.deleted || p.run.Done() || errors.Is(p.err, persistence.ErrClosed):
-			q.engine.LoadFailed(p.run)
+			// Nobody waits for it, or it never comes: then it stays asked for.
 		case p.err == nil:
 			q.engine.Loaded(p.run, p.page)
 		case errors.Is(p.err, persistence.ErrDamaged):
-			cancelled = append(cancelled, q.breakLocked(p.err)...)
-			q.engine.LoadFailed(p.run)
+			cancelled = append(cancelled, q.breakLocked(p.err)...) // it stays asked for
 		default:
-			// The disk may answer next time.
 			q.vhost.hosts.log.Error("cannot read messages, trying again",
 				"vhost", q.vhost.name, "queue", q.name, "error", p.err)
-			q.engine.LoadFailed(p.run)
-			time.AfterFunc(loadRetry, q.reload)
+			failed = append(failed, p.run)
 		}
+	}
+	if len(failed) > 0 {
+		// The disk may answer next time. Until then the runs stay asked for.
+		time.AfterFunc(loadRetry, func() { q.reload(failed) })
 	}
 	if !q.deleted {
 		q.fetchLocked()
@@ -171,12 +173,19 @@ func (q *Queue) loaded(pages []loadedPage) {
 	}
 }
 
-// reload asks again for the pages that could not be read.
-func (q *Queue) reload() {
+// reload asks again for the pages of runs that could not be read.
+func (q *Queue) reload(failed []*queue.Run) {
 	q.mu.Lock()
-	defer q.mu.Unlock()
+	for _, r := range failed {
+		q.engine.LoadFailed(r)
+	}
 	q.fetchLocked()
 	q.dispatchLocked()
+	letters := len(q.letters) > 0
+	q.mu.Unlock()
+	if letters {
+		q.forward()
+	}
 }
 
 // loadRetry is how long a queue waits after a failed read before it reads again.

@@ -105,6 +105,7 @@ type Hosts struct {
 	janitor *janitor
 
 	resident atomic.Int64 // bytes of messages in memory
+	crowded  atomic.Bool  // they are more than the budget, or were just now
 	damaged  atomic.Int64 // queues out of service
 
 	tx sync.Mutex // one transaction at a time settles and proposes, see CommitTx

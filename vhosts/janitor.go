@@ -5,7 +5,6 @@ package vhosts
 
 import (
 	"context"
-	"math"
 	"sync"
 	"time"
 
@@ -102,7 +101,7 @@ func (j *janitor) tend(q *Queue) {
 	switch {
 	case q.deleted:
 	case resting && q.durable:
-		q.trimToLocked(0, math.MaxUint64)
+		q.restLocked()
 	default:
 		q.trimLocked()
 	}
@@ -142,6 +141,10 @@ func (j *janitor) join(q *Queue, resting bool) bool {
 		return false
 	}
 	defer page.Release()
+	if page.Bytes() > 2*queue.MaxRunBytes { // sizes were told from bodies alone
+		q.engine.Scatter(group)
+		return true
+	}
 	run := newRun(page, group[0].Volatile)
 	last := &members[len(members)-1]
 	share := run.Share(q.id, members[0].first, uint32(last.first-members[0].first)+last.count, page.BodyBytes())

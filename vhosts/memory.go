@@ -22,7 +22,15 @@ const residentFloor = 256 << 10
 // that they can go, which is only worth it when memory is short: a consumer that
 // is a little behind would be set back by the disk.
 func (h *Hosts) residentLimits() (limit, spill uint64) {
-	if uint64(h.resident.Load()) > h.options.ResidentBudget {
+	// Once it is used up, it takes some room to go back: going back and forth costs
+	// every queue a look at all it has.
+	resident, budget := uint64(h.resident.Load()), h.options.ResidentBudget
+	if resident > budget {
+		h.crowded.Store(true)
+	} else if resident < budget-budget/8 && h.crowded.Load() {
+		h.crowded.Store(false)
+	}
+	if h.crowded.Load() {
 		limit = min(residentFloor, h.options.ResidentBytes)
 		return limit, limit
 	}
@@ -39,6 +47,13 @@ func (q *Queue) trimToLocked(limit, spill uint64) {
 	} else {
 		q.engine.ReleasePages()
 	}
+	q.countResidentLocked()
+}
+
+// restLocked lets go of every page that can be read back.
+func (q *Queue) restLocked() {
+	q.engine.Rest()
+	q.engine.ReleasePages()
 	q.countResidentLocked()
 }
 

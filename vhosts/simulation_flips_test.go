@@ -152,7 +152,8 @@ const flipsPerFile = 6
 // leave stops orderly, or crashes when everything so far is on disk.
 func (s *simulation) leave(orderly bool, rng *rand.Rand) simCrash {
 	if orderly {
-		return s.end()
+		left, _ := s.end()
+		return left
 	}
 	for _, c := range s.clients {
 		c.barrier()

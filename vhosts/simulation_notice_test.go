@@ -116,7 +116,7 @@ func noticed(t *testing.T) *simulation {
 	t.Helper()
 	setup := simSetup{residentBytes: 1 << 20, pageReaders: 1, memTableSize: 1 << 20, settleDelay: time.Hour}
 	s := newSimulation(1, setup, 1)
-	t.Cleanup(s.stop)
+	t.Cleanup(func() { s.stop() })
 	c := s.clients[0]
 	c.declare(&simQueue{name: "c0.q0", durable: true})
 	c.publishTo("", "c0.q0", true)

@@ -215,18 +215,21 @@ func (s *simulation) crash() {
 	}
 }
 
-// stop ends the broker orderly.
-func (s *simulation) stop() {
+// stop ends the broker, and reports whether that was orderly: on a disk that fails
+// it need not be.
+func (s *simulation) stop() (orderly bool) {
 	if s.broker == nil {
-		return
+		return true
 	}
-	if err := s.broker.close(); err != nil && s.faults == nil {
+	err := s.broker.close()
+	if err != nil && s.faults == nil {
 		s.problem("the broker does not stop: %v", err)
 	}
 	if errors := s.log.errors(); len(errors) > 0 && s.faults == nil {
 		s.problem("the broker reports errors: %v", errors)
 	}
 	s.broker = nil
+	return err == nil
 }
 
 // restart stops orderly, lets the power fail, and starts again.
@@ -234,21 +237,21 @@ func (s *simulation) restart() {
 	if s.stopped.Load() {
 		return
 	}
-	left := s.end()
-	if at := s.verify(left.fs.CrashClone(vfs.CrashCloneCfg{}), left.windows, true); at != nil {
-		s.resume(left, at, true)
+	left, orderly := s.end()
+	if at := s.verify(left.fs.CrashClone(vfs.CrashCloneCfg{}), left.windows, orderly); at != nil {
+		s.resume(left, at, orderly)
 	}
 }
 
 // end stops orderly and lets the power fail.
-func (s *simulation) end() simCrash {
-	s.stop()
-	left := simCrash{fs: s.fs.CrashClone(vfs.CrashCloneCfg{})}
+func (s *simulation) end() (left simCrash, orderly bool) {
+	orderly = s.stop()
+	left = simCrash{fs: s.fs.CrashClone(vfs.CrashCloneCfg{})}
 	for _, c := range s.clients {
 		last := len(c.steps) - 1
 		left.windows = append(left.windows, simWindow{last, last, last})
 	}
-	return left
+	return left, orderly
 }
 
 // resume starts the broker on what is left, which is what a step of each client

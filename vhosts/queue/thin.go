@@ -3,6 +3,8 @@
 
 package queue
 
+import "slices"
+
 // A run whose messages are nearly all settled, but for a few that somebody keeps,
 // holds on to its whole body. Thin finds such runs; the shell writes a body in
 // which nothing stands for the settled messages, and Replace puts it in place.
@@ -17,6 +19,7 @@ func (e *Engine) Thin(most int) (list []*Run) {
 	if e.Keeper == nil {
 		return nil
 	}
+	e.strays = slices.DeleteFunc(e.strays, func(r *Run) bool { return r.Page == nil })
 	l, head := e.limits(), &e.dir.head
 	i := head.position(e.thinned)
 	for end := min(head.len(), i+l.thinLooks); i < end && len(list) < most; i++ {

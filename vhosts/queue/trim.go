@@ -34,10 +34,11 @@ func (e *Engine) Trim(limit, spill uint64, fx *Effects) {
 	e.limit = limit
 	if e.resident > limit {
 		e.trimStrays(limit)
+		spills := e.resident > spill
 		e.spill(&e.behind, 0, e.cursor, spill, fx)
-		e.sweep(&e.behind, 0, e.cursor, limit)
+		e.sweep(&e.behind, 0, e.cursor, limit, spills)
 		e.spill(&e.ahead, e.cursor+1+sparedRuns, e.dir.hot(), spill, fx)
-		e.sweep(&e.ahead, e.cursor+1, e.dir.hot(), limit)
+		e.sweep(&e.ahead, e.cursor+1, e.dir.hot(), limit, spills)
 	} else if e.unbroken() {
 		e.ahead.done, e.ahead.bare = e.next, e.next
 	}
@@ -57,8 +58,9 @@ func (e *Engine) unbroken() bool {
 	return e.dir.head.at(e.cursor).First >= e.ahead.done
 }
 
-// sweep drops the pages of the runs at positions from..to-1, oldest first.
-func (e *Engine) sweep(s *sweep, from, to int, limit uint64) {
+// sweep drops the pages of the runs at positions from..to-1, oldest first. If
+// those in memory only are being spilled it waits for them, else it passes them.
+func (e *Engine) sweep(s *sweep, from, to int, limit uint64, spills bool) {
 	if e.Keeper == nil {
 		s.done = e.next
 		return
@@ -70,7 +72,7 @@ func (e *Engine) sweep(s *sweep, from, to int, limit uint64) {
 		r := e.dir.at(i)
 		if r.Page != nil {
 			switch {
-			case r.Stored == nil && (r.spilling || r.First >= s.asked):
+			case r.Stored == nil && (r.spilling || spills && r.First >= s.asked):
 				return
 			case r.Stored == nil:
 				s.bare = r.end() // it stays
@@ -145,4 +147,20 @@ func (e *Engine) trimStrays(limit uint64) {
 		}
 		return r.Page == nil
 	})
+}
+
+// Rest drops every page that can be read back, for a queue that nothing has
+// happened to for a while and nobody reads from.
+func (e *Engine) Rest() {
+	if e.Keeper == nil || len(e.consumers) > 0 || len(e.getters) > 0 {
+		return
+	}
+	for i := range e.dir.hot() {
+		if r := e.dir.at(i); r.Page != nil && e.Keeper.Stored(r) {
+			e.dropPage(r)
+		}
+	}
+	e.strays = slices.DeleteFunc(e.strays, func(r *Run) bool { return r.Page == nil })
+	e.ahead, e.behind = sweep{}, sweep{}
+	e.chill()
 }

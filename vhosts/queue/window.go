@@ -35,10 +35,8 @@ func (e *Engine) readAhead(fx *Effects) {
 	if len(e.dir.cold) > 0 {
 		e.refill()
 	}
-	if half := e.cursor + readAheadRuns/2; half < e.dir.head.len() {
-		if r := e.dir.head.at(half); r.Page != nil || r.loading {
-			return
-		}
+	if half := e.cursor + readAheadRuns/2; half < e.dir.head.len() && e.here(e.cursor, half) {
+		return
 	}
 	ahead := uint64(0)
 	for i := e.cursor; i < min(e.cursor+readAheadRuns, e.dir.head.len()) && ahead < readAheadBytes; i++ {
@@ -46,6 +44,17 @@ func (e *Engine) readAhead(fx *Effects) {
 		ahead += r.Bytes
 		e.load(r, fx)
 	}
+}
+
+// here says whether the pages of the head's runs from..to are in memory or asked
+// for, looking at the ends and the middle: they come and go in order.
+func (e *Engine) here(from, to int) bool {
+	for _, i := range [...]int{from, from + 1, (from + to) / 2, to} {
+		if r := e.dir.head.at(i); r.Page == nil && !r.loading && !r.Done() {
+			return false
+		}
+	}
+	return true
 }
 
 // Locate returns the run that holds an unsettled message that was handed out,

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -18,6 +19,8 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/atomicfs"
 
 	"github.com/lagomq/lagomq/amqp/wire"
 	"github.com/lagomq/lagomq/persistence"
@@ -193,6 +196,49 @@ func (d *testDir) spoil(t *testing.T, prefix []byte, n int) {
 	value[len(value)-1] ^= 1
 	err = errors.Join(db.Set(it.Key(), value, pebble.Sync), it.Close(), db.Close())
 	if err != nil {
+		t.Fatal(err)
+	}
+	d.acceptManifest(t)
+}
+
+// acceptManifest makes the last stop, if it was orderly, one that left the manifest
+// behind that there is now: its being another is not what is to be found.
+func (d *testDir) acceptManifest(t *testing.T) {
+	t.Helper()
+	path := filepath.Join(d.dir, "STATE")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, _, stopped := strings.Cut(string(text), " with manifest ")
+	if !stopped {
+		return
+	}
+	manifest, err := atomicfs.ReadMarker(vfs.Default, filepath.Join(d.dir, "pebble"), "manifest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := crc32.MakeTable(crc32.Castagnoli)
+	sum := crc32.New(table)
+	files, err := os.ReadDir(filepath.Join(d.dir, "pebble")) // in the order of names
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		content, err := os.ReadFile(filepath.Join(d.dir, "pebble", f.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(f.Name(), ".blob") {
+			fmt.Fprintf(sum, "%s %d\n", f.Name(), len(content))
+		}
+		if f.Name() == manifest {
+			fmt.Fprintf(sum, "%s%s", f.Name(), content)
+		}
+	}
+	state := fmt.Sprintf("%s with manifest %08x\n", before, sum.Sum32())
+	state += fmt.Sprintf("crc32c %08x\n", crc32.Checksum([]byte(state), table))
+	if err := os.WriteFile(path, []byte(state), 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
