@@ -157,7 +157,7 @@ func (in *Inspection) open() (err error) {
 	}
 	if in.gen, err = openOffline(in.fs, path, &pebble.Options{ReadOnly: true, ErrorIfNotExists: true}); err != nil {
 		return fmt.Errorf("data directory %s is %w: its database cannot be opened: %w; that cannot be repaired: restore the directory from a backup",
-			in.dir, ErrIncomplete, err)
+			in.dir, ErrIncomplete, oneLine{err})
 	}
 	in.summary.Boots = in.counter(metaBoot)
 	in.summary.Commit = in.counter(metaCommit)
