@@ -350,7 +350,7 @@ func (c *conn) handleMethod(f wire.Frame) *wire.Error {
 // understood, until it hangs up or some time has passed: closing at once could
 // destroy the connection.close on its way.
 func (c *conn) drain(cause *wire.Error) error {
-	c.writer.finish()
+	c.writer.finish(c.server.options.lingerTimeout(), c.server.options.closeTimeout())
 	_ = c.net.SetReadDeadline(time.Now().Add(c.server.options.lingerTimeout())) // as in close
 	buffer := make([]byte, smallInput)
 	for {
@@ -439,8 +439,7 @@ func (c *conn) teardown() {
 	c.run = openRun{}
 	c.settle()
 	c.release()
-	_ = c.net.SetWriteDeadline(time.Now().Add(c.server.options.lingerTimeout())) // as in close
-	c.writer.finish()
+	c.writer.finish(c.server.options.lingerTimeout(), c.server.options.closeTimeout())
 	<-c.writer.done
 	_ = c.net.Close() // whatever the error, nothing is left to do with it
 	c.input.release()

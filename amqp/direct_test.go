@@ -10,6 +10,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/lagomq/lagomq/amqp/wire"
 )
@@ -79,7 +80,7 @@ func TestWriterOrder(t *testing.T) {
 		})
 	}
 	sending.Wait() // nothing was read until now: none of them may wait for the client
-	w.finish()
+	w.finish(time.Minute, time.Minute)
 
 	received := make(chan []byte, 1)
 	go func() {
@@ -161,6 +162,6 @@ func BenchmarkConfirm(b *testing.B) {
 		w.appendAck(1, tag, false)
 		w.flush()
 	}
-	w.finish()
+	w.finish(time.Minute, time.Minute)
 	<-w.done
 }

@@ -109,9 +109,10 @@ func (o *Options) Validate() error {
 	return errors.Join(problems...)
 }
 
-// closeTimeout is how long the server waits for the answer to connection.close.
+// closeTimeout is how long the server waits for the answer to connection.close,
+// and for a client that reads slowly to accept the last of what is sent to it.
 func (o *Options) closeTimeout() time.Duration { return 30 * time.Second }
 
-// lingerTimeout is how long a connection that ends may take to accept what is
-// still to be written to it.
+// lingerTimeout is how long the client of a connection that ends may accept
+// nothing of what is still to be written to it.
 func (o *Options) lingerTimeout() time.Duration { return 3 * time.Second }

@@ -182,7 +182,7 @@ func (c *conn) survive() {
 	c.cancel()
 	c.stopMonitor()
 	_ = c.net.Close() // ends the writer
-	c.writer.finish()
+	c.writer.finish(0, 0)
 	c.server.remove(c)
 	// The bug may have left a lock held: then this goroutine stays, and with it what
 	// the lock guards, but nothing else.

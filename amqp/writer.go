@@ -4,9 +4,12 @@
 package amqp
 
 import (
+	"errors"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/lagomq/lagomq/amqp/wire"
 	"github.com/lagomq/lagomq/vhosts"
@@ -108,11 +111,17 @@ func (o *outbound) content(channel uint16, frameMax int, header, body []byte, pa
 	o.size += len(o.buf) - before
 }
 
-// writeTo writes everything in one or few system calls.
-func (o *outbound) writeTo(c net.Conn) error {
+// writeTo writes everything in one or few system calls. When one fails after n
+// bytes, goOn says whether to try once more with the rest.
+func (o *outbound) writeTo(c net.Conn, goOn func(n int64, err error) bool) error {
 	if len(o.splice) == 0 {
-		_, err := c.Write(o.buf[o.gone:])
-		return err
+		for rest := o.buf[o.gone:]; ; {
+			n, err := c.Write(rest)
+			if err == nil || !goOn(int64(n), err) {
+				return err
+			}
+			rest = rest[n:]
+		}
 	}
 	parts := make(net.Buffers, 0, 2*len(o.splice)+1)
 	from := o.gone
@@ -121,8 +130,12 @@ func (o *outbound) writeTo(c net.Conn) error {
 		from = s.at
 	}
 	parts = append(parts, o.buf[from:])
-	_, err := parts.WriteTo(c)
-	return err
+	for {
+		n, err := parts.WriteTo(c) // leaves in parts what is not written
+		if err == nil || !goOn(n, err) {
+			return err
+		}
+	}
 }
 
 // skip drops the first n bytes of buf, which come before any splice.
@@ -164,6 +177,10 @@ type writer struct {
 	corked  bool      // the reader is in a burst, and calls uncork at its end
 	closing bool      // write what is there, then end
 	failed  bool      // nothing can be written any more
+	// until is when writing ends in any case, and step how long the client may take
+	// for no byte at all; set by finish.
+	until time.Time
+	step  time.Duration
 
 	// full tells sinks that out holds outboundHigh bytes or more. refused are the
 	// queues that were turned away since; they are dispatched when it has been
@@ -287,7 +304,7 @@ func (w *writer) writeLoop() {
 		}
 		var err error
 		if full.size > 0 {
-			err = full.writeTo(w.conn)
+			err = full.writeTo(w.conn, w.linger)
 			w.written.Add(uint64(full.size))
 		}
 		full.reset()
@@ -365,10 +382,32 @@ func (w *writer) wrote(empty outbound, err error) []*vhosts.Queue {
 	return queues
 }
 
-// finish lets writeLoop end once everything is written.
-func (w *writer) finish() {
+// finish lets writeLoop end once everything is written. A client that accepts no
+// byte for the time step, or not all within limit, is given up.
+func (w *writer) finish(step, limit time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.closing = true
+	now := time.Now()
+	w.closing, w.step, w.until = true, step, now.Add(limit)
+	_ = w.conn.SetWriteDeadline(now.Add(step)) // a connection that takes no deadline is dead
 	w.signalLocked()
+}
+
+// linger says whether to go on after a write that failed with err after n bytes:
+// the connection is to end, and its client is slow but reads.
+func (w *writer) linger(n int64, err error) bool {
+	if n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		return false
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := time.Now()
+	if !w.closing || !now.Before(w.until) {
+		return false
+	}
+	deadline := now.Add(w.step)
+	if deadline.After(w.until) {
+		deadline = w.until
+	}
+	return w.conn.SetWriteDeadline(deadline) == nil
 }

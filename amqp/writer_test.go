@@ -10,6 +10,8 @@ import (
 	"net"
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -41,7 +43,7 @@ func TestOutbound(t *testing.T) {
 		client, server := net.Pipe()
 		failed := make(chan error, 1)
 		go func() {
-			failed <- o.writeTo(server)
+			failed <- o.writeTo(server, func(int64, error) bool { return false })
 			_ = server.Close()
 		}()
 		got, err := io.ReadAll(client)
@@ -109,5 +111,56 @@ func TestDeliveredBodiesStayIntact(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A connection that ends must have its last frames whole, however slowly the
+// client reads them, but neither one that stops reading nor one that reads a byte
+// at a time may hold it for ever.
+func TestWriterLingers(t *testing.T) {
+	t.Parallel()
+	const size, step, limit = 1000, 3 * time.Second, 31 * time.Second
+	for _, test := range []struct {
+		name       string
+		chunk, got int           // bytes read at a time and in all
+		pause      time.Duration // before each read
+	}{
+		{"slow", 100, size, 2 * time.Second},
+		{"stops", 100, 0, 4 * time.Second},
+		{"drips", 1, 15, 2 * time.Second},
+	} {
+		for _, spliced := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s,spliced=%t", test.name, spliced), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					client, server := net.Pipe()
+					defer client.Close()
+					w := newWriter(server)
+					w.out.buf = make([]byte, size)
+					w.out.size = size
+					if spliced {
+						w.out.buf = w.out.buf[:size/2]
+						w.out.splice = []splice{{size / 4, make([]byte, size/2), new(queue.Page)}}
+					}
+					w.finish(step, limit)
+					go func() {
+						w.writeLoop()
+						_ = server.Close()
+					}()
+					got := 0
+					for {
+						time.Sleep(test.pause)
+						n, err := io.ReadAtLeast(client, make([]byte, test.chunk), test.chunk)
+						got += n
+						if err != nil {
+							break
+						}
+					}
+					if got != test.got {
+						t.Errorf("read %d bytes, want %d", got, test.got)
+					}
+				})
+			})
+		}
 	}
 }
