@@ -17,24 +17,11 @@ import (
 // the original or the copies. Routing and publishing happen without any queue's
 // lock, as the target may be any queue, the same one included.
 
-// deadLetterTarget is where a queue's dead letters go; it is constant.
+// deadLetterTarget is where a queue's dead letters go.
 type deadLetterTarget struct {
 	exchange string
 	key      string // replaces the message's own keys, if rekeyed
 	rekeyed  bool
-}
-
-// targetOf reads the arguments of a queue; nil if it has no dead letter exchange.
-func targetOf(args wire.Table) *deadLetterTarget {
-	value, _ := args.Get("x-dead-letter-exchange")
-	exchange, ok := value.(string)
-	if !ok {
-		return nil
-	}
-	t := &deadLetterTarget{exchange: exchange}
-	value, _ = args.Get("x-dead-letter-routing-key")
-	t.key, t.rekeyed = value.(string)
-	return t
 }
 
 // letter is one message that leaves its queue, in a page that is held for it.
@@ -115,10 +102,12 @@ func (q *Queue) forwardAll(letters []letter) {
 	var scratch exchanges.Scratch[*Queue]
 	var publications []TxPublication
 	numbers := make([]uint64, len(letters))
-	now := time.Now()
+	now, target := time.Now(), q.settings.Load().deadLetters
 	for i, l := range letters {
 		numbers[i] = l.number
-		publications = q.address(publications, &scratch, l, now)
+		if target != nil { // it may have been taken from the queue meanwhile
+			publications = q.address(publications, &scratch, target, l, now)
+		}
 	}
 	q.vhost.hosts.CommitTx(publications, []Settlement{{Queue: q, Numbers: numbers, forwarded: true}}, nil)
 	for _, l := range letters {
@@ -126,8 +115,8 @@ func (q *Queue) forwardAll(letters []letter) {
 	}
 }
 
-// address routes one letter and appends it to the publications.
-func (q *Queue) address(publications []TxPublication, scratch *exchanges.Scratch[*Queue], l letter, now time.Time) []TxPublication {
+// address routes one letter to target and appends it to the publications.
+func (q *Queue) address(publications []TxPublication, scratch *exchanges.Scratch[*Queue], target *deadLetterTarget, l letter, now time.Time) []TxPublication {
 	envelope, header, body := l.page.Message(l.offset)
 	e := wire.PublishView{ExchangeAndKey: envelope}
 	d := death{queue: q.name, reason: reasonRejected, exchange: string(e.Exchange()), key: string(e.RoutingKey()), at: now}
@@ -148,17 +137,17 @@ func (q *Queue) address(publications []TxPublication, scratch *exchanges.Scratch
 		return publications
 	}
 	key, cc := d.key, d.cc
-	if q.deadLetters.rekeyed {
-		key, cc = q.deadLetters.key, nil
+	if target.rekeyed {
+		key, cc = target.key, nil
 	}
-	route := q.vhost.routeTo(scratch, q.deadLetters.exchange, key, cc, header)
+	route := q.vhost.routeTo(scratch, target.exchange, key, cc, header)
 	if len(route.Queues) == 0 {
 		return publications
 	}
-	envelope = wire.AppendShortString(wire.AppendShortString(nil, q.deadLetters.exchange), key)
+	envelope = wire.AppendShortString(wire.AppendShortString(nil, target.exchange), key)
 	persistent := properties.DeliveryMode == wire.Persistent && route.Durable
 	page := openPublication(&publications, route, persistent, len(envelope)+len(header)+len(body))
-	page.AppendDead(envelope, header, body, q.deadLetters.rekeyed || l.page.Rekeyed(l.offset))
+	page.AppendDead(envelope, header, body, target.rekeyed || l.page.Rekeyed(l.offset))
 	return publications
 }
 

@@ -133,8 +133,8 @@ func (v *VHost) addQueueLocked(d *QueueDeclaration, id uint64) *Queue {
 	q := &Queue{
 		vhost: v, name: d.Name, id: id, arguments: d.Arguments,
 		durable: d.Durable, autoDelete: d.AutoDelete, exclusive: d.Exclusive,
-		deadLetters: targetOf(d.Arguments),
 	}
+	q.settings.Store(settingsOf(d.Arguments))
 	if d.Exclusive {
 		q.owner = d.Owner
 	}

@@ -62,6 +62,7 @@ type Settlement struct {
 	Rejected bool // by reject or nack, not by ack
 	Requeue  bool
 
+	dying     bool // goes to a dead letter exchange when the transaction is done
 	forwarded bool // a dead letter: counted and credited when it was rejected
 }
 
@@ -102,14 +103,11 @@ func AppendPublication(publications []TxPublication, r *Route, persistent bool, 
 func (h *Hosts) CommitTx(publications []TxPublication, settlements []Settlement, w persistence.Waiter) {
 	h.commitTx(publications, settlements, w)
 	for i := range settlements {
-		if s := &settlements[i]; s.deadLetter() {
+		if s := &settlements[i]; s.dying {
 			s.Queue.reject(s.Consumer, s.Numbers)
 		}
 	}
 }
-
-// deadLetter says whether the messages go to a dead letter exchange.
-func (s *Settlement) deadLetter() bool { return s.Rejected && s.Queue.deadLetters != nil }
 
 func (h *Hosts) commitTx(publications []TxPublication, settlements []Settlement, w persistence.Waiter) {
 	h.tx.Lock()
@@ -130,10 +128,12 @@ func (h *Hosts) commitTx(publications []TxPublication, settlements []Settlement,
 		}
 	}
 	for i := range settlements {
-		switch s := &settlements[i]; {
+		s := &settlements[i]
+		s.dying = s.Rejected && !s.Requeue && s.Queue.settings.Load().deadLetters != nil
+		switch {
 		case s.Requeue:
 			s.Queue.Return(s.Consumer, s.Numbers)
-		case !s.deadLetter():
+		case !s.dying:
 			records = s.Queue.settleInto(records, s)
 		}
 	}

@@ -6,6 +6,7 @@ package vhosts
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lagomq/lagomq/amqp/wire"
@@ -29,8 +30,9 @@ type Queue struct {
 	durable   bool
 	autoDelete,
 	exclusive bool
-	volatile    bool              // a direct reply-to pseudo queue: routable, in no list
-	deadLetters *deadLetterTarget // nil if rejected messages are dropped
+	volatile bool // a direct reply-to pseudo queue: routable, in no list
+
+	settings atomic.Pointer[settings] // never nil; replaced under mu, see settingsChangedLocked
 
 	forwarding sync.Mutex // held while letters are forwarded, which keeps their order; outermost
 
@@ -77,14 +79,6 @@ func (q *Queue) Volatile() bool { return q.volatile }
 // Quorum reports whether the queue was declared with x-queue-type quorum.
 func (q *Queue) Quorum() bool { return typeOf(q.arguments) == TypeQuorum }
 
-// singleActive reports whether the queue was declared with a single active
-// consumer, which excludes exclusive ones.
-func (q *Queue) singleActive() bool {
-	value, _ := q.arguments.Get("x-single-active-consumer")
-	single, _ := value.(bool)
-	return single
-}
-
 // publish puts a publication's page at the queue's end and hands out what finds
 // a taker. A queue deleted meanwhile takes nothing: the message came before the
 // deletion.
@@ -120,7 +114,7 @@ func (q *Queue) Consume(c *queue.Consumer, exclusive bool, ready func()) *wire.E
 	if err := q.usableLocked(); err != nil {
 		return err
 	}
-	if q.exclusively != nil || exclusive && !q.Quorum() && (len(q.engine.Consumers()) > 0 || q.singleActive()) {
+	if q.exclusively != nil || exclusive && !q.Quorum() && (len(q.engine.Consumers()) > 0 || q.settings.Load().singleActive) {
 		return wire.Errorf(wire.AccessRefused, "queue '%s' in vhost '%s' in exclusive use", q.name, q.vhost.name)
 	}
 	if exclusive && !q.Quorum() {
@@ -190,7 +184,7 @@ func (q *Queue) ForgetGet(c *queue.Consumer) {
 // c out of the queue; discarded ones go to the dead letter exchange if there is
 // one.
 func (q *Queue) Settle(c *queue.Consumer, numbers []uint64, rejected bool) {
-	if rejected && q.deadLetters != nil {
+	if rejected && q.settings.Load().deadLetters != nil {
 		q.reject(c, numbers)
 		return
 	}
