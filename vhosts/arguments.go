@@ -45,7 +45,7 @@ var (
 // is compared (RabbitMQ 4.3, queues: arguments by type).
 var arguments = []argument{
 	{"x-queue-type", both, checkQueueType, true},
-	{"x-expires", both, positiveMilliseconds, false},
+	{"x-expires", both, positiveMilliseconds, true},
 	{"x-message-ttl", both, milliseconds, false},
 	{"x-dead-letter-exchange", both, nil, true}, // its type is checked by checkDeadLetter
 	{"x-dead-letter-routing-key", both, longString, true},

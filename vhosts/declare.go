@@ -139,6 +139,8 @@ func (v *VHost) addQueueLocked(d *QueueDeclaration, id uint64) *Queue {
 		q.owner = d.Owner
 	}
 	q.engine.Keeper = (*keeper)(q)
+	q.alarm.queue = q
+	q.usedLocked()
 	v.queues[d.Name] = q
 	v.changeRoutes(func(r *exchanges.Router[*Queue]) { r.AddQueue(q.name, q) })
 	return q
@@ -148,6 +150,9 @@ func (v *VHost) addQueueLocked(d *QueueDeclaration, id uint64) *Queue {
 func (q *Queue) declared() Declared {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if !q.Quorum() {
+		q.usedLocked()
+	}
 	return Declared{
 		Name:      q.name,
 		Messages:  uint32(min(q.engine.Ready(), 1<<32-1)),

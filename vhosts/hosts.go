@@ -21,6 +21,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/lagomq/lagomq/persistence"
 )
@@ -47,6 +48,9 @@ type Options struct {
 	Alarms *Alarms
 	// Logger gets what operators should know. Default: slog.Default().
 	Logger *slog.Logger
+	// Clock tells the time by which messages expire and queues are unused. Default:
+	// time.Now.
+	Clock func() time.Time
 	// Strict makes a broken invariant panic, as tests want it, instead of being
 	// logged.
 	Strict bool
@@ -71,6 +75,9 @@ func (o *Options) EnsureDefaults() {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
 	}
 }
 
@@ -103,6 +110,7 @@ type Hosts struct {
 	users   *Users
 	pages   *pageReaders
 	janitor *janitor
+	timers  *timers
 
 	resident atomic.Int64 // bytes of messages in memory
 	crowded  atomic.Bool  // they are more than the budget, or were just now
@@ -122,7 +130,7 @@ func Open(o Options) (*Hosts, error) {
 		return nil, err
 	}
 	h := &Hosts{options: o, log: o.Logger, store: o.Store, users: o.Users, byName: map[string]*VHost{}}
-	h.pages, h.janitor = newPageReaders(o.Store), newJanitor(h)
+	h.pages, h.janitor, h.timers = newPageReaders(o.Store), newJanitor(h), newTimers(o.Clock)
 	if err := h.recover(); err != nil {
 		return nil, fmt.Errorf("recover the virtual hosts: %w", err)
 	}
@@ -133,6 +141,7 @@ func Open(o Options) (*Hosts, error) {
 	}
 	h.pages.start(o.PageReaders)
 	h.janitor.start()
+	h.timers.start()
 	return h, nil
 }
 
@@ -170,8 +179,9 @@ func (h *Hosts) Alarms() *Alarms { return h.options.Alarms }
 func (h *Hosts) Throttle(ctx context.Context) error { return h.store.Throttle(ctx) }
 
 // Close records how far each durable queue had been delivered, so that the next
-// start knows which messages are redeliveries, and stops the page readers and the janitor. The
-// connections must be closed by then; the store is the caller's to close.
+// start knows which messages are redeliveries, and stops the timer, the janitor
+// and the page readers. The connections must be closed by then; the store is the
+// caller's to close.
 func (h *Hosts) Close() {
 	h.stopWorkers()
 	for _, v := range h.VHosts() {
@@ -180,6 +190,7 @@ func (h *Hosts) Close() {
 }
 
 func (h *Hosts) stopWorkers() {
+	h.timers.stop()
 	h.janitor.stop()
 	h.pages.stop()
 }

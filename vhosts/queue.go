@@ -51,6 +51,9 @@ type Queue struct {
 	touched     bool      // something happened since the janitor was here
 	resting     int       // times in a row that the janitor found it untouched
 	resident    uint64    // what of Hosts.resident is this queue's
+	wake        uint64    // when tick comes, 0 if it was not asked for
+	alarm       alarm     // guarded by timers.mu
+	usedAt      uint64    // when the lease of a queue with x-expires began
 }
 
 // QueueCounters count a queue's messages since it was made or recovered.
@@ -137,6 +140,7 @@ func (q *Queue) Cancel(c *queue.Consumer) {
 	last := removed && len(q.engine.Consumers()) == 0
 	if last {
 		q.idleSince = time.Now()
+		q.usedLocked()
 	}
 	q.dispatchLocked()
 	q.mu.Unlock()
@@ -167,6 +171,7 @@ func (q *Queue) Get(c *queue.Consumer) *wire.Error {
 		return err
 	}
 	q.idleSince = time.Now()
+	q.usedLocked()
 	q.engine.Get(c)
 	q.dispatchLocked()
 	return nil
@@ -299,6 +304,7 @@ func (q *Queue) breakLocked(err error) (consumers []*queue.Consumer) {
 // messages lost and the consumers to be told. Called with VHost.mu held too.
 func (q *Queue) removeLocked() (ready uint64, consumers []*queue.Consumer) {
 	q.deleted = true
+	q.vhost.hosts.timers.remove(&q.alarm)
 	if q.damaged != nil {
 		q.vhost.hosts.damaged.Add(-1)
 	}

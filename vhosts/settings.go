@@ -178,4 +178,7 @@ func (c *configuration) priorities() int {
 // this may have made when it has released the lock.
 func (q *Queue) settingsChangedLocked(old, new *settings) {
 	q.settings.Store(new)
+	if old.expires != new.expires {
+		q.usedLocked()
+	}
 }
