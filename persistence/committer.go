@@ -105,6 +105,7 @@ func (s *Store) nextFlight(g *generation) (f *flight, closed bool) {
 func (s *Store) takeLocked() {
 	list := s.spare.list()
 	*list, s.pending = s.pending, *list
+	s.list++
 	s.taken, s.next, s.nextRecord = list, 0, 0
 	s.due = s.closing
 	if s.armed {

@@ -96,8 +96,48 @@ func (s *Store) Propose(group uint64, w Waiter, records ...Record) {
 	defer s.mu.Unlock()
 	s.pendingBytes.Add(p.bytes)
 	if s.refusal == nil { // else only the waiter is needed
+		for i := range records {
+			if run := records[i].run; run != nil {
+				run.list = s.list
+			}
+		}
 		s.pending.records = append(s.pending.records, records...)
 	}
+	s.addLocked(p)
+}
+
+// Extend adds the messages of more to the only share of a run that was proposed
+// with [PutRun], and tells w, which may be nil, when they are durable: count
+// messages, together bytes long in the sense of [Run.Share], numbered from where
+// the share ends. It returns false and does nothing when the committer has taken
+// the run already, or its body, a [GrowingBody], does not take them. As Propose
+// it may be called under the caller's locks; those under which the share's
+// messages are read and settled must be held.
+func (s *Store) Extend(sh *Share, more Body, count uint32, bytes uint64, w Waiter) bool {
+	run := sh.run
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// What is extended is committed with what was proposed when the run was. So that
+	// this is not before anything proposed since, all of the list must be one commit.
+	if run.list != s.list || run.shared || s.refusal != nil || s.pending.bytes+int64(more.Size()) > s.chunkBytes() {
+		return false
+	}
+	body, ok := run.body.(GrowingBody)
+	if !ok || !body.Grow(more) {
+		return false
+	}
+	p := proposal{waiter: w, urgent: w != nil, bytes: int64(body.Size() - run.size)}
+	run.size = body.Size()
+	sh.count += count
+	sh.bytes += bytes
+	s.pendingBytes.Add(p.bytes)
+	s.addLocked(p)
+	return true
+}
+
+// addLocked adds a proposal to the list, which has its records, and sees to it
+// that the list is taken in time.
+func (s *Store) addLocked(p proposal) {
 	p.end = len(s.pending.records)
 	s.pending.proposals = append(s.pending.proposals, p)
 	s.pending.bytes += p.bytes

@@ -29,13 +29,22 @@ type Body interface {
 	Release()
 }
 
+// GrowingBody is a Body that can take up another's messages, see [Store.Extend].
+type GrowingBody interface {
+	Body
+	// Grow appends the messages of more, or none and returns false. It must not
+	// block.
+	Grow(more Body) bool
+}
+
 // Run is one burst's messages, stored once under one name and shared by the
 // queues that take them. It belongs to the goroutine that made it until it is
 // proposed with [PutRun], at most once; from then on it belongs to the store.
 type Run struct {
 	name     runName // set by the committer when the body is written
 	body     Body    // released by the committer once encoded or unwanted
-	size     int     // body.Size(), set when proposed
+	size     int     // body.Size(), set when proposed or extended
+	list     uint64  // number of the list of proposals it was proposed in
 	volatile bool    // does not outlive the boot
 	shared   bool    // more than one queue has, or had, a share
 

@@ -77,6 +77,7 @@ type Store struct {
 	gen    *generation
 
 	pending pending     // proposed and not yet taken
+	list    uint64      // number of that list, so that a run can tell that it is in it
 	due     bool        // pending is to be taken
 	timer   *time.Timer // makes pending due after SettleDelay
 	armed   bool        // timer is running
@@ -119,6 +120,7 @@ func Open(o Options) (*Store, error) {
 	s := &Store{
 		opts:    o,
 		lock:    dir.lock,
+		list:    1, // not that of a run that was never proposed
 		measure: make(chan struct{}, 1),
 		stopped: make(chan struct{}),
 	}

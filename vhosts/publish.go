@@ -23,6 +23,9 @@ type Publication struct {
 //
 // Called by a connection's reader without locks.
 func (h *Hosts) Publish(r *Route, page *queue.Page, persistent bool, w persistence.Waiter) {
+	if persistent && r.Durable && len(r.Queues) == 1 && page.Small() && r.Queues[0].extend(page, w) {
+		return
+	}
 	p := newPublication(r, page, persistent)
 	for _, q := range r.Queues {
 		q.publish(&p)
@@ -38,7 +41,26 @@ func newPublication(r *Route, page *queue.Page, persistent bool) Publication {
 	}
 	page = page.Compact()
 	page.Hold() // the store's
-	return Publication{page: page, run: persistence.NewRun(page), kept: true}
+	return Publication{page: page, run: persistence.NewRun((*growingPage)(page)), kept: true}
+}
+
+// growingPage is a page as a [persistence.GrowingBody].
+type growingPage queue.Page
+
+func (g *growingPage) page() *queue.Page { return (*queue.Page)(g) }
+
+// Size implements [persistence.Body].
+func (g *growingPage) Size() int { return g.page().Size() }
+
+// AppendTo implements [persistence.Body].
+func (g *growingPage) AppendTo(dst []byte) []byte { return g.page().AppendTo(dst) }
+
+// Release implements [persistence.Body].
+func (g *growingPage) Release() { g.page().Release() }
+
+// Grow implements [persistence.GrowingBody].
+func (g *growingPage) Grow(more persistence.Body) bool {
+	return g.page().Take(more.(*growingPage).page())
 }
 
 // keepLocked gives the run of one queue, which still holds messages after its

@@ -107,6 +107,31 @@ func (q *Queue) publish(p *Publication) {
 	q.trimLocked()
 }
 
+// extend adds the messages of a small page to the queue's newest run while the store
+// has not taken that and nobody has got it: many publishers that each send one
+// message and wait then make one run for each commit. w as in Hosts.Publish. It
+// returns false if there is no such run.
+func (q *Queue) extend(page *queue.Page, w persistence.Waiter) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.deleted {
+		return false
+	}
+	run := q.engine.Extensible()
+	if run == nil {
+		return false
+	}
+	share, before := run.Stored.(*persistence.Share), run.Page.Weight()
+	if !q.vhost.hosts.store.Extend(share, (*growingPage)(page), uint32(page.Len()), page.BodyBytes(), w) {
+		return false
+	}
+	q.engine.Extended(run, before)
+	q.stats.Published += uint64(page.Len())
+	q.dispatchLocked()
+	q.trimLocked()
+	return true
+}
+
 // Consume adds a consumer. ready is called under the queue's lock just before
 // the consumer can get its first message: there the channel sends consume-ok.
 // Errors: 403 when the queue or the request is exclusive and not alone, 404 when

@@ -326,6 +326,22 @@ func TestModel(t *testing.T) {
 					m.add(first, count)
 				})
 			},
+			"extend": func(t *rapid.T) {
+				r := m.engine.Extensible()
+				count := rapid.IntRange(1, 8).Draw(t, "count")
+				if r == nil || !r.Stored.(*disk).late {
+					t.Skip("the store has taken the newest run")
+				}
+				first, before := m.engine.Next(), r.Page.Weight()
+				if !r.Page.Take(newPage(first, count, 8)) {
+					t.Skip("it is full")
+				}
+				r.Stored.(*disk).count += uint32(count)
+				m.step(t, func() {
+					m.engine.Extended(r, before)
+					m.add(first, count)
+				})
+			},
 			"consume": func(t *rapid.T) {
 				c := m.consumer(t)
 				m.model.consumers = append(m.model.consumers, c)

@@ -1,0 +1,66 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package queue
+
+// Messages that come one by one from many publishers would make a run each. As
+// long as the store has not taken the newest run, and nobody has seen it outside
+// the queue's lock, the next messages become part of it.
+
+// Extensible returns the run that further messages may be added to, nil if there
+// is none: the newest one, when it is to be stored and nothing was done with its
+// messages yet. The shell knows whether the store has not taken it.
+func (e *Engine) Extensible() *Run {
+	list := &e.dir.tail
+	if len(e.dir.cold) == 0 {
+		list = &e.dir.head
+	}
+	if list.len() == 0 {
+		return nil
+	}
+	r := list.at(list.len() - 1)
+	if r.end() != e.next || r.Stored == nil || r.Page == nil || !r.fresh() || r.spilling || r.loose || r.thinning {
+		return nil
+	}
+	return r
+}
+
+// Extended tells that messages were added to the page of the run that Extensible
+// returned just before, whose Weight was before.
+func (e *Engine) Extended(r *Run, before uint64) {
+	bytes, count := r.Page.BodyBytes()-r.Bytes, uint32(r.Page.Len())-r.Count
+	r.Count += count
+	r.Bytes += bytes
+	e.next += uint64(count)
+	e.ready += uint64(count)
+	e.bytes += bytes
+	e.resident += weight(r.Page) - before
+	e.residentMessages += uint64(count)
+	e.residentBodies += bytes
+}
+
+// Weight is what the page costs, in bytes of memory, its spare room included.
+func (p *Page) Weight() uint64 { return weight(p) }
+
+// extendBytes is the size of a page from which on its messages are not copied into
+// another, as that would cost more than a run of their own.
+const extendBytes = 4 << 10
+
+// Small reports whether it is worth copying the page's messages into another.
+func (p *Page) Small() bool { return len(p.buf) <= extendBytes }
+
+// Take appends the messages of a small page, or none and returns false if they
+// would make more than a run.
+func (p *Page) Take(other *Page) bool {
+	if len(p.messages)+len(other.messages) > MaxRunMessages || len(p.buf)+len(other.buf) > MaxRunBytes {
+		return false
+	}
+	offset := uint32(len(p.buf))
+	for _, m := range other.messages {
+		m.offset += offset
+		p.messages = append(p.messages, m)
+	}
+	p.buf = append(p.buf, other.buf...)
+	p.bodies += other.bodies
+	return true
+}
