@@ -55,7 +55,7 @@ func TestSmallPublicationsShareARun(t *testing.T) {
 	b = b.restart(t, fs)
 	mail := collect(t, b.queue(t, "q"), 21)
 	for i, m := range mail {
-		if expected := append(want, "last")[i]; m.got.body != expected || m.bodySize != uint64(len(expected)) || m.redelivered != (i == 0) {
+		if expected := append(want, "last")[i]; m.got.body != expected || m.redelivered != (i == 0) {
 			t.Errorf("message %d is %q, redelivered %t", i, m.got.body, m.redelivered)
 		}
 	}
