@@ -94,11 +94,11 @@ func (q *Queue) publish(p *Publication) {
 	var share *persistence.Share
 	var stored any
 	if p.run != nil && q.durable {
-		share = p.run.Share(q.id, q.engine.Next(), uint32(p.page.Len()), p.page.BodyBytes())
+		share = p.run.Share(q.id, q.engine.Next(0), uint32(p.page.Len()), p.page.BodyBytes())
 		stored = share
 	}
 	q.stats.Published += uint64(p.page.Len())
-	run := q.engine.Append(p.page, stored)
+	run := q.engine.Append(0, p.page, stored)
 	q.dispatchLocked()
 	if run.Done() {
 		return
@@ -117,7 +117,7 @@ func (q *Queue) extend(page *queue.Page, w persistence.Waiter) bool {
 	if q.deleted {
 		return false
 	}
-	run := q.engine.Extensible()
+	run := q.engine.Extensible(0)
 	if run == nil {
 		return false
 	}

@@ -124,7 +124,7 @@ func (q *Queue) restoreNumbers(next, delivered uint64, known bool) {
 	defer q.mu.Unlock()
 	q.engine.SkipTo(next)
 	if !known {
-		delivered = q.engine.Next()
+		delivered = q.engine.Next(0)
 	}
 	q.engine.SkipTo(delivered)
 	q.engine.RedeliverBelow(delivered)

@@ -137,7 +137,9 @@ func (v *VHost) recordDelivered() {
 			continue
 		}
 		q.mu.Lock()
-		v.hosts.store.Propose(0, nil, persistence.Delivered(q.id, q.engine.DeliveredUpTo()))
+		for _, upTo := range q.engine.Delivered() {
+			v.hosts.store.Propose(0, nil, persistence.Delivered(q.id, upTo))
+		}
 		q.mu.Unlock()
 	}
 }

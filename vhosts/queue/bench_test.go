@@ -32,7 +32,7 @@ func newTraffic(count int, consumers ...*Consumer) *traffic {
 
 // pass lets one burst through and returns how many messages came out.
 func (t *traffic) pass(tb testing.TB) (out int) {
-	t.engine.Append(t.page, nil)
+	t.engine.Append(0, t.page, nil)
 	for more := true; more; {
 		more = t.engine.Dispatch(&t.fx)
 		for i := range t.fx.Deliveries {
@@ -152,7 +152,7 @@ func BenchmarkSettleBacklog(b *testing.B) {
 		b.Run(fmt.Sprint(runs, " runs"), func(b *testing.B) {
 			var e Engine
 			for i := range runs {
-				e.dir.push(&Run{First: uint64(i) * burst, Count: burst})
+				e.plain.dir.push(&Run{First: uint64(i) * burst, Count: burst})
 			}
 			rng := rand.New(rand.NewPCG(1, 2))
 			numbers := make([]uint64, burst)
@@ -164,7 +164,7 @@ func BenchmarkSettleBacklog(b *testing.B) {
 				}
 				at := 0
 				for _, n := range numbers {
-					if at = e.dir.head.find(n, at); at < 0 {
+					if at = e.plain.dir.head.find(n, at); at < 0 {
 						b.Fatal(n)
 					}
 				}
@@ -183,7 +183,7 @@ func BenchmarkTrim(b *testing.B) {
 			late.late = true
 			page := newPage(0, 1, 16)
 			for range runs {
-				e.Append(page, late)
+				e.Append(0, page, late)
 				e.Trim(1000, 1000, &fx)
 			}
 			b.ReportAllocs()
@@ -205,11 +205,11 @@ func TestTrimLooksAtNewRunsOnly(t *testing.T) {
 		for range 2000 {
 			var handle any
 			if stored {
-				d := k.put(e.Next(), 1)
+				d := k.put(e.Next(0), 1)
 				d.late = true
 				handle = d
 			}
-			e.Append(newPage(e.Next(), 1, 100), handle)
+			e.Append(0, newPage(e.Next(0), 1, 100), handle)
 			e.Trim(10_000, 10_000, &fx)
 			e.Scattered(false)
 		}
@@ -230,11 +230,11 @@ func TestTrimKeepsHead(t *testing.T) {
 	one := weight(newPage(0, 1, 100))
 	add := func(n int, late bool) {
 		for range n {
-			d := k.put(e.Next(), 1)
+			d := k.put(e.Next(0), 1)
 			if d.late = late; late {
 				waiting = append(waiting, d)
 			}
-			e.Append(newPage(e.Next(), 1, 100), d)
+			e.Append(0, newPage(e.Next(0), 1, 100), d)
 			e.Trim(20*one, 20*one, &fx)
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"fmt"
 )
 
-// census is what Check counts.
+// census is what Check counts: of one level, then of all.
 type census struct {
 	end                      uint64
 	ready, live, dead, bytes uint64
@@ -19,44 +19,73 @@ type census struct {
 // Check verifies the engine's invariants at the cost of its size; tests call it
 // after every step.
 func (e *Engine) Check() error {
-	var c census
-	for i, r := range e.dir.head.all() {
-		if i < e.cursor && r.sent != r.Count && !r.Done() {
+	var all census
+	for i, l := range e.levels {
+		if l.q != e || i > 0 && l.level >= e.levels[i-1].level || e.levels[0] != &e.plain && len(e.levels) == 1 {
+			return fmt.Errorf("level %d is out of place", l.level)
+		}
+		c := census{end: uint64(l.level) << levelShift}
+		if err := l.check(&c); err != nil {
+			return err
+		}
+		if c.ready != l.ready {
+			return fmt.Errorf("%d messages of level %d ready, %d counted", c.ready, l.level, l.ready)
+		}
+		all.add(&c)
+	}
+	return e.compare(&all)
+}
+
+func (c *census) add(other *census) {
+	c.ready += other.ready
+	c.live += other.live
+	c.bytes += other.bytes
+	c.resident += other.resident
+	c.spilling += other.spilling
+	c.messages += other.messages
+	c.bodies += other.bodies
+	c.loose += other.loose
+}
+
+func (l *log) check(c *census) error {
+	for i, r := range l.dir.head.all() {
+		if i < l.cursor && r.sent != r.Count && !r.Done() {
 			return fmt.Errorf("run %d lies before the cursor but was not handed out", r.First)
 		}
-		if i > e.cursor && r.sent != 0 {
+		if i > l.cursor && r.sent != 0 {
 			return fmt.Errorf("run %d lies behind the cursor but was handed out", r.First)
 		}
-		if err := e.checkRun(&c, r); err != nil {
+		if err := l.checkRun(c, r); err != nil {
 			return err
 		}
 	}
-	if c.dead != uint64(e.dir.head.dead) {
-		return fmt.Errorf("%d done runs, %d counted", c.dead, e.dir.head.dead)
+	if c.dead != uint64(l.dir.head.dead) {
+		return fmt.Errorf("%d done runs, %d counted", c.dead, l.dir.head.dead)
 	}
-	for _, s := range e.dir.cold {
-		if err := e.checkSegment(&c, s); err != nil {
+	for _, s := range l.dir.cold {
+		if err := l.checkSegment(c, s); err != nil {
 			return err
 		}
 	}
-	if len(e.dir.cold) == 0 && e.dir.tail.len() > 0 {
-		return fmt.Errorf("%d runs in the tail and nothing cold before them", e.dir.tail.len())
+	if len(l.dir.cold) == 0 && l.dir.tail.len() > 0 {
+		return fmt.Errorf("%d runs in the tail and nothing cold before them", l.dir.tail.len())
 	}
-	for _, r := range e.dir.tail.all() {
-		if err := e.checkUnsent(&c, r); err != nil {
+	for _, r := range l.dir.tail.all() {
+		if err := l.checkUnsent(c, r); err != nil {
 			return err
 		}
 	}
-	return e.compare(&c)
+	if l.ahead.bare > l.ahead.done {
+		return fmt.Errorf("pages are gone from run %d on, but Trim came to %d only", l.ahead.bare, l.ahead.done)
+	}
+	return nil
 }
 
 // compare holds what was counted against what the engine counts.
 func (e *Engine) compare(c *census) error {
 	switch {
-	case c.ready != e.ready:
-		return fmt.Errorf("%d messages ready, %d counted", c.ready, e.ready)
-	case c.live != e.ready+e.unacked:
-		return fmt.Errorf("%d messages live, %d ready and %d unacked counted", c.live, e.ready, e.unacked)
+	case c.live != c.ready+e.unacked:
+		return fmt.Errorf("%d messages live, %d ready and %d unacked counted", c.live, c.ready, e.unacked)
 	case c.bytes != e.bytes:
 		return fmt.Errorf("%d bytes, %d counted", c.bytes, e.bytes)
 	case c.resident != e.resident:
@@ -68,16 +97,14 @@ func (e *Engine) compare(c *census) error {
 		return fmt.Errorf("%d bytes on their way out, %d counted", c.spilling, e.spilling)
 	case c.loose > 0 && !e.joining:
 		return fmt.Errorf("%d runs are marked to be joined, but none were given out", c.loose)
-	case e.ahead.bare > e.ahead.done:
-		return fmt.Errorf("pages are gone from run %d on, but Trim came to %d only", e.ahead.bare, e.ahead.done)
 	}
 	return nil
 }
 
 // checkSegment checks a segment by unpacking it.
-func (e *Engine) checkSegment(c *census, s *segment) error {
+func (l *log) checkSegment(c *census, s *segment) error {
 	var live, bytes uint64
-	if s.runs() == 0 || s.runs() > e.limits().segmentRuns {
+	if s.runs() == 0 || s.runs() > l.q.limits().segmentRuns {
 		return fmt.Errorf("segment %d..%d has %d runs", s.first, s.end, s.runs())
 	}
 	u := unpacker{packed: s.packed}
@@ -92,7 +119,7 @@ func (e *Engine) checkSegment(c *census, s *segment) error {
 		}
 		live += uint64(r.live())
 		bytes += r.liveBytes()
-		if err := e.checkRun(c, &r); err != nil {
+		if err := l.checkRun(c, &r); err != nil {
 			return err
 		}
 	}
@@ -101,7 +128,7 @@ func (e *Engine) checkSegment(c *census, s *segment) error {
 			s.first, s.end, live, bytes, s.live, s.bytes, len(u.packed))
 	}
 	for _, r := range s.warm.all() {
-		if err := e.checkUnsent(c, r); err != nil {
+		if err := l.checkUnsent(c, r); err != nil {
 			return err
 		}
 	}
@@ -111,17 +138,17 @@ func (e *Engine) checkSegment(c *census, s *segment) error {
 	return nil
 }
 
-func (e *Engine) checkUnsent(c *census, r *Run) error {
+func (l *log) checkUnsent(c *census, r *Run) error {
 	if r.sent > 0 || r.Done() {
 		return fmt.Errorf("run %d far behind the cursor was handed out or settled", r.First)
 	}
-	return e.checkRun(c, r)
+	return l.checkRun(c, r)
 }
 
 // checkRun checks a run by itself and against the one before it, and counts it.
-func (e *Engine) checkRun(c *census, r *Run) error {
-	if r.First < c.end || r.end() > e.next {
-		return fmt.Errorf("run %d..%d overlaps another or lies past %d", r.First, r.end(), e.next)
+func (l *log) checkRun(c *census, r *Run) error {
+	if r.First < c.end || r.end() > l.next {
+		return fmt.Errorf("run %d..%d overlaps another or lies past %d", r.First, r.end(), l.next)
 	}
 	c.end = r.end()
 	if r.gone != r.settled.Count() {
@@ -146,7 +173,7 @@ func (e *Engine) checkRun(c *census, r *Run) error {
 	c.bytes += r.liveBytes()
 	for o := range r.Count {
 		n := r.First + uint64(o)
-		back := e.returned.has(n)
+		back := l.returned.has(n)
 		if r.settled.Has(o) {
 			if back {
 				return fmt.Errorf("message %d is settled and returned", n)

@@ -26,95 +26,98 @@ type Keeper interface {
 	Warm(r *Run, p Place) any
 }
 
-// Restore puts a recovered run at the end of the queue: its page is on disk, at
-// place, and settled says which of its messages are gone; a run that is gone as a
-// whole leaves nothing but its numbers behind. Runs come in order of their
-// numbers, which may have gaps between runs, before anything is appended. The
+// Restore puts a recovered run at the end of its level, which first tells: its page
+// is on disk, at place, and settled says which of its messages are gone; a run that
+// is gone as a whole leaves nothing but its numbers behind. Runs come in order of
+// their numbers, which may have gaps between runs, before anything is appended. The
 // engine must have a Keeper.
 func (e *Engine) Restore(first uint64, count uint32, bytes uint64, settled Bitmap, place Place) error {
-	if first < e.next || count == 0 || count > MaxRunMessages || e.dir.tail.len() > 0 {
-		return fmt.Errorf("run of %d messages from number %d does not follow number %d", count, first, e.next)
+	l := e.level(Level(first))
+	if first < l.next || count == 0 || count > MaxRunMessages || l.dir.tail.len() > 0 {
+		return fmt.Errorf("run of %d messages from number %d does not follow number %d", count, first, l.next)
 	}
 	if settled.NextSet(count, MaxRunMessages) != MaxRunMessages {
 		return fmt.Errorf("run of %d messages from number %d has marks past its end", count, first)
 	}
 	r := Run{First: first, Count: count, Bytes: bytes, settled: settled, gone: settled.Count()}
-	e.next = r.end()
-	e.ahead.done = e.next
+	l.next = r.end()
+	l.ahead.done = l.next
 	if r.Done() {
 		return nil
 	}
-	e.ready += uint64(r.live())
+	l.ready += uint64(r.live())
 	e.bytes += r.liveBytes()
-	e.dir.pack(&r, place, e.limits().segmentRuns)
+	l.dir.pack(&r, place, e.limits().segmentRuns)
 	return nil
 }
 
 // refill thaws segments until enough runs lie ahead of the cursor.
-func (e *Engine) refill() {
-	for len(e.dir.cold) > 0 && e.dir.head.len()-e.cursor <= e.limits().aheadRuns {
-		s := e.dir.takeCold()
-		s.unpack(e.Keeper)
-		e.dir.head.join(s.warm)
-		e.dir.joinTail()
+func (l *log) refill() {
+	for len(l.dir.cold) > 0 && l.dir.head.len()-l.cursor <= l.q.limits().aheadRuns {
+		s := l.dir.takeCold()
+		s.unpack(l.q.Keeper)
+		l.dir.head.join(s.warm)
+		l.dir.joinTail()
 	}
 }
 
 // chill packs the oldest of the runs that lie well ahead of the cursor and whose
 // pages Trim has dropped, as long as there are many of them. A run that cannot be
 // packed yet holds up those after it, until a later call.
-func (e *Engine) chill() {
-	if e.Keeper == nil {
+func (l *log) chill() {
+	if l.q.Keeper == nil {
 		return
 	}
-	l := e.limits()
+	lim := l.q.limits()
 	for {
-		start := e.dir.head.len() // where the tail begins
-		if len(e.dir.cold) > 0 {
-			if e.dir.tail.len() < l.hotRuns {
+		start := l.dir.head.len() // where the tail begins
+		if len(l.dir.cold) > 0 {
+			if l.dir.tail.len() < lim.hotRuns {
 				return
 			}
 		} else {
-			if e.ahead.done-e.ahead.bare < uint64(l.hotRuns) {
+			if l.ahead.done-l.ahead.bare < uint64(lim.hotRuns) {
 				return
 			}
-			start = max(e.cursor+1+l.aheadRuns, e.dir.position(e.ahead.bare))
+			start = max(l.cursor+1+lim.aheadRuns, l.dir.position(l.ahead.bare))
 		}
-		if e.dir.position(e.ahead.done)-start < l.hotRuns {
+		if l.dir.position(l.ahead.done)-start < lim.hotRuns {
 			return
 		}
-		r := e.dir.at(start)
-		p, ok := e.chillRun(r)
+		r := l.dir.at(start)
+		p, ok := l.chillRun(r)
 		if !ok {
 			return
 		}
-		if len(e.dir.cold) == 0 {
-			e.dir.tail = e.dir.head.split(start)
+		if len(l.dir.cold) == 0 {
+			l.dir.tail = l.dir.head.split(start)
 		}
-		e.dir.tail.shift()
-		e.dir.tail.tidy()
-		e.dir.pack(r, p, l.segmentRuns)
+		l.dir.tail.shift()
+		l.dir.tail.tidy()
+		l.dir.pack(r, p, lim.segmentRuns)
 	}
 }
 
 // chillRun gives up the handle of a run that nobody uses; false if that cannot be
 // done now.
-func (e *Engine) chillRun(r *Run) (Place, bool) {
-	if r.Page != nil || r.sent > 0 || r.loading || r.spilling || r.loose || r.thinning || !e.Keeper.Stored(r) {
+func (l *log) chillRun(r *Run) (Place, bool) {
+	if r.Page != nil || r.sent > 0 || r.loading || r.spilling || r.loose || r.thinning || !l.q.Keeper.Stored(r) {
 		return Place{}, false
 	}
-	p, ok := e.Keeper.Chill(r)
+	p, ok := l.q.Keeper.Chill(r)
 	if ok {
 		r.Stored = nil
 	}
 	return p, ok
 }
 
-// Cold calls visit for the packed part of the queue, oldest first: the numbers
+// Cold calls visit for the packed parts of the queue, level by level: the numbers
 // first..end-1 belong to runs that Runs does not visit.
 func (e *Engine) Cold(visit func(first, end uint64)) {
-	for _, i := range e.appendCold(nil) {
-		visit(i.First, i.End)
+	for _, l := range e.levels {
+		for _, i := range l.appendCold(nil) {
+			visit(i.First, i.End)
+		}
 	}
 }
 
@@ -122,9 +125,9 @@ func (e *Engine) Cold(visit func(first, end uint64)) {
 type Interval struct{ First, End uint64 }
 
 // appendCold appends the numbers of all packed runs as few intervals.
-func (e *Engine) appendCold(to []Interval) []Interval {
+func (l *log) appendCold(to []Interval) []Interval {
 	apart := true // a run in its full form lies between this segment and the last
-	for _, s := range e.dir.cold {
+	for _, s := range l.dir.cold {
 		switch {
 		case s.count == 0:
 		case apart:
@@ -139,18 +142,22 @@ func (e *Engine) appendCold(to []Interval) []Interval {
 
 // RunCount is the number of runs that have unsettled messages, packed ones
 // included.
-func (e *Engine) RunCount() int {
-	n := e.dir.hot() - e.dir.head.dead
-	for _, s := range e.dir.cold {
-		n += s.runs()
+func (e *Engine) RunCount() (n int) {
+	for _, l := range e.levels {
+		n += l.dir.hot() - l.dir.head.dead
+		for _, s := range l.dir.cold {
+			n += s.runs()
+		}
 	}
 	return n
 }
 
 // ColdBytes is the bytes of memory that packed runs take.
 func (e *Engine) ColdBytes() (n int) {
-	for _, s := range e.dir.cold {
-		n += segmentSize + cap(s.packed)
+	for _, l := range e.levels {
+		for _, s := range l.dir.cold {
+			n += segmentSize + cap(s.packed)
+		}
 	}
 	return n
 }

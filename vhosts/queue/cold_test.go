@@ -73,7 +73,7 @@ func TestLongQueueIsPacked(t *testing.T) {
 	page := newPage(0, burst, 16)
 	const total = 10_000_000 / burst
 	for i := range total {
-		e.Append(page, &Place{Index: uint64(i)})
+		e.Append(0, page, &Place{Index: uint64(i)})
 		e.Trim(10*weight(page), 10*weight(page), &fx)
 		e.ReleasePages()
 	}
@@ -104,10 +104,10 @@ func TestSlowConsumerDoesNotKeepRunsHot(t *testing.T) {
 	e.Keeper = placer{}
 	e.AddConsumer(&Consumer{NoAck: true, Sink: &sink{}})
 	for range 20_000 {
-		page := newPage(e.Next(), 1, 16)
-		e.Append(page, &Place{Index: e.Next()})
+		page := newPage(e.Next(0), 1, 16)
+		e.Append(0, page, &Place{Index: e.Next(0)})
 		e.Trim(200*weight(page), 200*weight(page), &fx)
-		if e.Next()%20 == 0 {
+		if e.Next(0)%20 == 0 {
 			e.consumers[0].Sink.(*sink).room = 1
 			e.Dispatch(&fx)
 			for i := range fx.Deliveries {
@@ -148,7 +148,7 @@ func TestManySmallRunsBecomeFull(t *testing.T) {
 		e.Keeper = placer{}
 		page := newPage(0, 1, 16)
 		for range total {
-			e.Append(page, &Place{})
+			e.Append(0, page, &Place{})
 			e.Trim(20*weight(page), 20*weight(page), &fx)
 			join(&e, false)
 		}
@@ -166,7 +166,7 @@ func TestManySmallRunsBecomeFull(t *testing.T) {
 		}
 		join(&e, true)
 		must(t, e.Check())
-		if n, segments := e.RunCount(), len(e.dir.cold); n != 100 || segments != 1 {
+		if n, segments := e.RunCount(), len(e.plain.dir.cold); n != 100 || segments != 1 {
 			t.Errorf("%d messages are in %d runs in %d segments", total, n, segments)
 		}
 	})
@@ -176,7 +176,7 @@ func TestManySmallRunsBecomeFull(t *testing.T) {
 		e.Keeper = placer{}
 		written := 0
 		for range total {
-			e.Append(newPage(0, 1, 16), &Place{})
+			e.Append(0, newPage(0, 1, 16), &Place{})
 			if group := e.Scattered(true); group != nil {
 				r, _ := e.Gather(group, nil, &Place{})
 				written += int(r.Count)
@@ -242,10 +242,11 @@ func BenchmarkDrain(b *testing.B) {
 	place := &Place{}
 	b.ReportAllocs()
 	for b.Loop() {
-		for len(e.dir.cold) == 0 && e.dir.head.len() < 32 {
-			e.dir.push(&Run{First: e.next, Count: burst, Bytes: 128 * burst, Stored: place})
-			e.next += burst
-			e.ready += burst
+		for len(e.plain.dir.cold) == 0 && e.plain.dir.head.len() < 32 {
+			l := e.level(0)
+			l.dir.push(&Run{First: l.next, Count: burst, Bytes: 128 * burst, Stored: place})
+			l.next += burst
+			l.ready += burst
 			e.bytes += 128 * burst
 		}
 		e.Dispatch(&fx)

@@ -13,36 +13,31 @@ const (
 	readAheadBytes = 4 << 20
 )
 
-// stretch is neighbouring ready messages of one run that go out with the same
-// redelivered flag.
-type stretch struct {
-	run         *Run
-	from, count uint32
-	redelivered bool
-	returned    bool // taken from the set returned, not from the cursor
-}
-
 // stepMessages bounds what one Dispatch hands out, so that its deliveries reach
 // the sinks, which say when they are full, before more are made.
 const stepMessages = MaxRunMessages
 
-// Dispatch hands ready messages, lowest number first, to waiting basic.gets and
-// to consumers with credit until one of them runs out, or the step is large
-// enough: then it reports true, and is to be called again once the effects have
-// been carried out. After it reported false this holds: if a message is ready
-// and its page is in memory, no consumer has credit; and if its page is not, a
-// load of it is under way.
+// Dispatch hands ready messages, those of the highest level first and in each the
+// lowest number, to waiting basic.gets and to consumers with credit until one of
+// them runs out, or the step is large enough: then it reports true, and is to be
+// called again once the effects have been carried out. After it reported false this
+// holds: if a message is ready and the page of the first one is in memory, no
+// consumer has credit; and if that page is not, a load of it is under way.
 func (e *Engine) Dispatch(fx *Effects) (more bool) {
 	handed := uint32(0)
-	for e.ready > 0 && (len(e.consumers) > 0 || len(e.getters) > 0) {
+	for len(e.consumers) > 0 || len(e.getters) > 0 {
+		l := e.readiest()
+		if l == nil {
+			break
+		}
 		if more = handed >= stepMessages; more {
 			break
 		}
-		s := e.nextReady()
+		s := l.nextReady()
 		if s.run.Page == nil {
 			if e.wanted() {
 				e.load(s.run, fx)
-				e.readAhead(fx)
+				l.readAhead(fx)
 			}
 			break
 		}
@@ -50,10 +45,9 @@ func (e *Engine) Dispatch(fx *Effects) (more bool) {
 		if taken == 0 {
 			break
 		}
-		e.take(s, taken, fx)
+		l.take(s, taken, fx)
 		handed += taken
 	}
-	e.compact()
 	e.answerGetters(fx)
 	return more
 }
@@ -70,36 +64,6 @@ func (e *Engine) wanted() bool {
 		}
 	}
 	return false
-}
-
-// nextReady is the lowest ready messages; there must be one.
-func (e *Engine) nextReady() stretch {
-	if !e.returned.empty() {
-		h := e.returned.head()
-		r := e.dir.head.at(e.dir.head.find(h.first, 0))
-		from := uint32(h.first - r.First)
-		return stretch{r, from, uint32(min(h.last+1, r.end()) - h.first), true, true}
-	}
-	for {
-		if len(e.dir.cold) > 0 {
-			e.refill()
-		}
-		r := e.dir.head.at(e.cursor)
-		// A live run has no settled message at or above sent, a recovered one may.
-		from := r.settled.NextClear(r.sent, r.Count)
-		if from == r.Count {
-			r.sent = r.Count
-			e.cursor++
-			continue
-		}
-		r.sent = from
-		to := r.settled.NextSet(from, r.Count)
-		first := r.First + uint64(from)
-		if first < e.redeliveredBelow && e.redeliveredBelow < r.First+uint64(to) {
-			to = uint32(e.redeliveredBelow - r.First)
-		}
-		return stretch{r, from, to - from, first < e.redeliveredBelow, false}
-	}
 }
 
 // share gives the messages of s, one after the other, to those who may have
@@ -187,7 +151,7 @@ func (e *Engine) deal(c *Consumer, s stretch, skip, stride, count uint32, fx *Ef
 	})
 	c.turn -= count
 	if c.NoAck {
-		e.settleDealt(s.run, s.from+skip, stride, count)
+		e.settleSent(s.run, s.from+skip, stride, count)
 	} else {
 		c.unacked += count
 		e.unacked += uint64(count)
@@ -209,43 +173,11 @@ func (e *Engine) serveGetter(s stretch, fx *Effects) {
 	fx.Deliveries = append(fx.Deliveries, Delivery{
 		Consumer: c, Run: s.run, Page: s.run.Page,
 		From: s.from, Stride: 1, Count: 1, Redelivered: s.redelivered,
-		Get: true, Remaining: e.ready - 1,
+		Get: true, Remaining: e.Ready() - 1,
 	})
 	if c.NoAck {
-		e.settleDealt(s.run, s.from, 1, 1)
+		e.settleSent(s.run, s.from, 1, 1)
 	} else {
 		e.unacked++
-	}
-}
-
-// settleDealt marks messages handed out without acknowledgement as gone; take
-// records the effect once for all of them.
-func (e *Engine) settleDealt(r *Run, from, stride, count uint32) {
-	before := r.liveBytes()
-	if stride == 1 {
-		r.settled.SetRange(from, from+count)
-	} else {
-		for i := range count {
-			r.settled.Set(from + i*stride)
-		}
-	}
-	e.countGone(r, count, before)
-}
-
-// take removes the first n messages of s from the ready ones.
-func (e *Engine) take(s stretch, n uint32, fx *Effects) {
-	e.ready -= uint64(n)
-	gone := s.run.settled.NextSet(s.from, s.from+n) < s.from+n
-	if s.returned {
-		e.returned.take(uint64(n))
-	} else {
-		s.run.sent = s.from + n
-		if s.run.sent == s.run.Count {
-			e.cursor++
-		}
-		e.readAhead(fx)
-	}
-	if gone {
-		e.settled(s.run, fx)
 	}
 }

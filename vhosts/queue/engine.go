@@ -9,40 +9,29 @@ import (
 )
 
 // Engine is one queue. It is not safe for concurrent use: its shell calls it
-// under the queue's lock. The zero value is an empty queue.
+// under the queue's lock. The zero value is an empty queue. It must not be copied
+// after first use.
 type Engine struct {
 	// Keeper knows the store's handles. It is set before use and then constant; nil
 	// for a queue nothing of which is ever stored.
 	Keeper Keeper
 
-	dir    directory
-	cursor int    // position in dir's head of the first run with messages never handed out; its length if it has none
-	next   uint64 // number the next message gets
+	levels []*log  // the levels that were ever used, highest first
+	plain  log     // the first of them, so that a queue with one level is one object
+	room   [1]*log // what levels is made of then
 
-	returned         spans  // handed out and given back; all below the cursor
-	redeliveredBelow uint64 // messages below it count as handed out before: set by recovery
-
-	ready    uint64 // messages that wait: returned, and from the cursor on
 	unacked  uint64 // messages handed out and neither settled nor returned
 	bytes    uint64 // body bytes of ready and unacked messages, see Run.liveBytes
-	resident uint64 // what the pages the directory holds cost, see weight
+	resident uint64 // what the pages the directories hold cost, see weight
 	spilling uint64 // of those, what pages on their way to the store cost
 
 	residentMessages uint64 // of ready and unacked ones, those whose pages are in memory
 	residentBodies   uint64 // their body bytes, see Run.liveBytes
 
 	limit   uint64  // of the last Trim, on pages that can be read back
-	behind  sweep   // Trim's way through the runs that were handed out
-	ahead   sweep   // and through those that were not
-	strays  []*Run  // in memory again, or still, although Trim has passed them
+	served  *log    // the level that had the first ready message then
 	dropped []*Page // let go of, to be released by ReleasePages
-
-	joining    bool   // Scattered gave out runs that are neither gathered nor scattered yet
-	pile       pile   // neighbouring small hot runs found so far
-	quiet      bool   // nothing in pile is worth joining as it is
-	joined     uint64 // segments that end below it were looked at for joining
-	joinedWarm uint64 // and the runs below it, of the segment that is unpacked for it
-	thinned    uint64 // the head's runs below it were looked at by Thin in this round
+	joining bool    // Scattered gave out runs that are neither gathered nor scattered yet
 
 	consumers []*Consumer
 	turn      int         // consumers[turn] is the next one served
@@ -85,7 +74,12 @@ func (e *Engine) limits() *limits {
 }
 
 // Ready is the number of messages that wait for a consumer.
-func (e *Engine) Ready() uint64 { return e.ready }
+func (e *Engine) Ready() (n uint64) {
+	for _, l := range e.levels {
+		n += l.ready
+	}
+	return n
+}
 
 // Unacked is the number of messages handed out and not settled yet.
 func (e *Engine) Unacked() uint64 { return e.unacked }
@@ -105,103 +99,84 @@ func (e *Engine) ResidentMessages() uint64 { return e.residentMessages }
 // Bytes.
 func (e *Engine) ResidentBodies() uint64 { return e.residentBodies }
 
-// Next is the number the next message will get.
-func (e *Engine) Next() uint64 { return e.next }
-
 // Runs calls visit for every run that has unsettled messages and is not packed,
-// oldest first. Cold tells of the others.
+// level by level, each from its oldest on. Cold tells of the others.
 func (e *Engine) Runs(visit func(*Run)) {
-	all := func(list []*Run) {
-		for _, r := range list {
-			if !r.Done() {
-				visit(r)
-			}
-		}
+	for _, l := range e.levels {
+		l.visit(visit)
 	}
-	all(e.dir.head.all())
-	for _, s := range e.dir.cold {
-		all(s.warm.all())
-	}
-	all(e.dir.tail.all())
 }
 
-// DeliveredUpTo is the number below which every message has been handed out at
-// least once, and at or above which none has.
-func (e *Engine) DeliveredUpTo() uint64 {
-	switch {
-	case e.cursor < e.dir.head.len():
-		r := e.dir.head.at(e.cursor)
-		return max(e.redeliveredBelow, r.First+uint64(r.sent))
-	case len(e.dir.cold) > 0:
-		return max(e.redeliveredBelow, e.dir.cold[0].first)
+// Next is the number the next message of a level will get.
+func (e *Engine) Next(level uint8) uint64 {
+	if l := e.find(level); l != nil {
+		return l.next
 	}
-	return e.next
+	return uint64(level) << levelShift
 }
 
-// Append puts the page's messages at the end of the queue as one run, which
+// Append puts the page's messages at the end of a level as one run, which
 // becomes a holder of the page. stored is the store's handle, nil for a run in
 // memory only, which is then Volatile. The page must not be empty.
-func (e *Engine) Append(page *Page, stored any) *Run {
-	r := &Run{
-		First: e.next, Count: uint32(page.Len()), Bytes: page.BodyBytes(),
-		Stored: stored, Volatile: stored == nil,
-	}
-	e.hold(r, page)
-	e.dir.push(r)
-	e.next = r.end()
-	e.ready += uint64(r.Count)
-	e.bytes += r.Bytes
-	return r
+func (e *Engine) Append(level uint8, page *Page, stored any) *Run {
+	return e.level(level).append(page, stored)
 }
 
-// SkipTo raises the number the next message gets to at least n. Recovery calls
-// it after an orderly stop, so that DeliveredUpTo does not run ahead of it.
-func (e *Engine) SkipTo(n uint64) { e.next = max(e.next, n) }
+// SkipTo raises the number the next message of a level gets to at least n, which
+// tells the level. Recovery calls it after an orderly stop, so that Delivered does
+// not run ahead of it.
+func (e *Engine) SkipTo(n uint64) {
+	l := e.level(Level(n))
+	l.next = max(l.next, n)
+}
 
-// RedeliverBelow makes every message below number n count as handed out before,
-// so that it is delivered with the redelivered flag. Recovery calls it with
-// what an orderly stop recorded, or with Next after an unclean one.
-func (e *Engine) RedeliverBelow(n uint64) { e.redeliveredBelow = n }
+// RedeliverBelow makes every message below number n, of n's level, count as handed
+// out before, so that it is delivered with the redelivered flag. Recovery calls it
+// with what an orderly stop recorded, or with Next after an unclean one.
+func (e *Engine) RedeliverBelow(n uint64) { e.level(Level(n)).redeliveredBelow = n }
+
+// Delivered returns for each level that was ever used the number below which every
+// message of it has been handed out at least once, and at or above which none has.
+func (e *Engine) Delivered() []uint64 {
+	upTo := make([]uint64, len(e.levels))
+	for i, l := range e.levels {
+		upTo[i] = l.deliveredUpTo()
+	}
+	return upTo
+}
 
 // Settle takes messages out of the queue for good: they were acknowledged,
 // rejected or dropped. All must be unacked. A number that is not is passed over
 // and reported, as it would mean that the channel and the queue disagree.
-func (e *Engine) Settle(numbers []uint64, fx *Effects) error {
-	var wrong error
-	at := 0
+func (e *Engine) Settle(numbers []uint64, fx *Effects) (wrong error) {
 	for len(numbers) > 0 {
-		if at = max(0, e.dir.head.find(numbers[0], at)); at < e.dir.head.len() {
-			n := e.settleIn(e.dir.head.at(at), numbers, fx)
-			numbers = numbers[n:]
-			if n > 0 {
-				continue
-			}
+		n := e.ofLevel(numbers)
+		l := e.find(Level(numbers[0]))
+		if l == nil {
+			wrong = notUnacked(numbers[0])
+		} else if err := l.settle(numbers[:n], fx); err != nil {
+			wrong = err
 		}
-		wrong = fmt.Errorf("message %d is settled but not unacked", numbers[0])
-		numbers = numbers[1:]
+		numbers = numbers[n:]
 	}
-	e.compact()
 	return wrong
 }
 
-// settleIn settles those of the leading numbers that are unacked messages of run
-// r, and returns how many these are.
-func (e *Engine) settleIn(r *Run, numbers []uint64, fx *Effects) (n int) {
-	before := r.liveBytes()
-	for _, number := range numbers {
-		offset := number - r.First // huge if number lies below
-		if offset >= uint64(r.sent) || r.settled.Has(uint32(offset)) || !e.returned.empty() && e.returned.has(number) {
-			break
-		}
-		r.settled.Set(uint32(offset))
+// ofLevel returns how many of the leading numbers, of which there are some, are of
+// one level.
+func (e *Engine) ofLevel(numbers []uint64) int {
+	if len(e.levels) == 1 {
+		return len(numbers)
+	}
+	n := 1
+	for level := Level(numbers[0]); n < len(numbers) && Level(numbers[n]) == level; {
 		n++
 	}
-	if n > 0 {
-		e.countGone(r, uint32(n), before)
-		e.unacked -= uint64(n)
-		e.settled(r, fx)
-	}
 	return n
+}
+
+func notUnacked(number uint64) error {
+	return fmt.Errorf("message %d is settled but not unacked", number)
 }
 
 // countGone counts n messages that have just been marked settled in r, whose
@@ -216,56 +191,40 @@ func (e *Engine) countGone(r *Run, n uint32, before uint64) {
 	}
 }
 
-// settled records in fx that some of r's messages have just gone.
-func (e *Engine) settled(r *Run, fx *Effects) {
-	if r.Done() {
-		e.dir.head.dead++
-		e.dropPage(r)
-		fx.Done = append(fx.Done, r)
-	} else if r.Stored != nil && (len(fx.Marked) == 0 || fx.Marked[len(fx.Marked)-1] != r) {
-		fx.Marked = append(fx.Marked, r)
+// settleSent marks messages handed out without acknowledgement as gone; take
+// records the effect once for all of them.
+func (e *Engine) settleSent(r *Run, from, stride, count uint32) {
+	before := r.liveBytes()
+	if stride == 1 {
+		r.settled.SetRange(from, from+count)
+	} else {
+		for i := range count {
+			r.settled.Set(from + i*stride)
+		}
 	}
+	e.countGone(r, count, before)
 }
 
 // Return puts unacked messages back to their places, to be delivered again with
 // the redelivered flag. numbers may be in any order and are sorted in place.
 func (e *Engine) Return(numbers []uint64) {
 	slices.Sort(numbers)
-	e.returned.add(numbers)
-	e.ready += uint64(len(numbers))
 	e.unacked -= uint64(len(numbers))
+	for len(numbers) > 0 {
+		n := e.ofLevel(numbers)
+		l := e.level(Level(numbers[0]))
+		l.returned.add(numbers[:n])
+		l.ready += uint64(n)
+		numbers = numbers[n:]
+	}
 }
 
 // Purge settles every ready message and returns how many there were; unacked
 // ones stay. What is packed goes wholesale, as Forgotten effects.
-func (e *Engine) Purge(fx *Effects) uint64 {
-	purged := e.ready
-	for !e.returned.empty() {
-		s := e.nextReady()
-		e.settleDealt(s.run, s.from, 1, s.count)
-		e.settled(s.run, fx)
-		e.returned.take(uint64(s.count))
+func (e *Engine) Purge(fx *Effects) (purged uint64) {
+	for _, l := range e.levels {
+		purged += l.purge(fx)
 	}
-	fx.Forgotten = e.appendCold(fx.Forgotten)
-	for len(e.dir.cold) > 0 {
-		s := e.dir.takeCold()
-		e.bytes -= s.bytes
-		e.dir.head.join(s.warm)
-	}
-	e.dir.joinTail()
-	for ; e.cursor < e.dir.head.len(); e.cursor++ {
-		r := e.dir.head.at(e.cursor)
-		if r.Done() {
-			continue
-		}
-		before := r.liveBytes()
-		r.settled.SetRange(r.sent, r.Count)
-		r.sent = r.Count
-		e.countGone(r, r.settled.Count()-r.gone, before)
-		e.settled(r, fx)
-	}
-	e.ready = 0
-	e.compact()
 	e.answerGetters(fx)
 	return purged
 }
@@ -323,16 +282,9 @@ func (e *Engine) TakeGets() []*Consumer {
 }
 
 func (e *Engine) answerGetters(fx *Effects) {
-	if e.ready == 0 && len(e.getters) > 0 {
+	if len(e.getters) > 0 && e.readiest() == nil {
 		fx.Empty = append(fx.Empty, e.getters...)
 		clear(e.getters)
 		e.getters = e.getters[:0]
-	}
-}
-
-// compact drops done runs and keeps the cursor at its run.
-func (e *Engine) compact() {
-	if e.dir.head.dead > 0 {
-		e.cursor -= e.dir.head.compact(e.cursor)
 	}
 }

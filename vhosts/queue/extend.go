@@ -7,19 +7,23 @@ package queue
 // long as the store has not taken the newest run, and nobody has seen it outside
 // the queue's lock, the next messages become part of it.
 
-// Extensible returns the run that further messages may be added to, nil if there
-// is none: the newest one, when it is to be stored and nothing was done with its
-// messages yet. The shell knows whether the store has not taken it.
-func (e *Engine) Extensible() *Run {
-	list := &e.dir.tail
-	if len(e.dir.cold) == 0 {
-		list = &e.dir.head
+// Extensible returns the run that further messages of a level may be added to, nil
+// if there is none: the level's newest one, when it is to be stored and nothing was
+// done with its messages yet. The shell knows whether the store has not taken it.
+func (e *Engine) Extensible(level uint8) *Run {
+	l := e.find(level)
+	if l == nil {
+		return nil
+	}
+	list := &l.dir.tail
+	if len(l.dir.cold) == 0 {
+		list = &l.dir.head
 	}
 	if list.len() == 0 {
 		return nil
 	}
 	r := list.at(list.len() - 1)
-	if r.end() != e.next || r.Stored == nil || r.Page == nil || !r.fresh() || r.spilling || r.loose || r.thinning {
+	if r.end() != l.next || r.Stored == nil || r.Page == nil || !r.fresh() || r.spilling || r.loose || r.thinning {
 		return nil
 	}
 	return r
@@ -31,8 +35,9 @@ func (e *Engine) Extended(r *Run, before uint64) {
 	bytes, count := r.Page.BodyBytes()-r.Bytes, uint32(r.Page.Len())-r.Count
 	r.Count += count
 	r.Bytes += bytes
-	e.next += uint64(count)
-	e.ready += uint64(count)
+	l := e.find(Level(r.First))
+	l.next += uint64(count)
+	l.ready += uint64(count)
 	e.bytes += bytes
 	e.resident += weight(r.Page) - before
 	e.residentMessages += uint64(count)

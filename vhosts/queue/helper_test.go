@@ -164,7 +164,7 @@ func checkDispatched(e *Engine) error {
 			return fmt.Errorf("consumer %s keeps %d messages reserved", c.Tag, n)
 		}
 	}
-	if e.ready == 0 {
+	if e.readiest() == nil {
 		if len(e.getters) > 0 {
 			return fmt.Errorf("%d basic.gets wait at an empty queue", len(e.getters))
 		}
@@ -177,7 +177,7 @@ func checkDispatched(e *Engine) error {
 	if !wanted {
 		return nil
 	}
-	r := e.nextReady().run
+	r := e.readiest().nextReady().run
 	switch {
 	case r.Page != nil:
 		return fmt.Errorf("run %d has messages ready in memory that somebody wants", r.First)

@@ -21,9 +21,9 @@ type pile struct {
 }
 
 // takes reports whether the run right after the pile's may join it.
-func (p *pile) takes(r *Run, l *limits) bool {
+func (p *pile) takes(r *Run, lim *limits) bool {
 	return p.runs == 0 || r.First == p.end && r.Volatile == p.volatile &&
-		p.messages+r.Count <= l.runMessages && p.bytes+r.size() <= l.runBytes
+		p.messages+r.Count <= lim.runMessages && p.bytes+r.size() <= lim.runBytes
 }
 
 func (p *pile) add(r *Run) {
@@ -37,8 +37,8 @@ func (p *pile) add(r *Run) {
 }
 
 // fills reports whether the pile makes a run as good as full.
-func (p *pile) fills(l *limits) bool {
-	return p.runs > 1 && (p.messages >= l.runMessages-l.runMessages/4 || p.bytes >= l.runBytes-l.runBytes/4)
+func (p *pile) fills(lim *limits) bool {
+	return p.runs > 1 && (p.messages >= lim.runMessages-lim.runMessages/4 || p.bytes >= lim.runBytes-lim.runBytes/4)
 }
 
 // size is what the run's messages take, as far as it is known: bodies only,
@@ -69,63 +69,68 @@ func (e *Engine) Scattered(idle bool) []*Run {
 	if e.Keeper == nil || e.joining {
 		return nil
 	}
-	group := e.scatteredHot(idle)
-	if group == nil {
-		group = e.scatteredCold(idle)
+	for _, l := range e.levels {
+		group := l.scatteredHot(idle)
+		if group == nil {
+			group = l.scatteredCold(idle)
+		}
+		if group != nil {
+			for _, r := range group {
+				r.loose = true
+			}
+			e.joining = true
+			return group
+		}
 	}
-	for _, r := range group {
-		r.loose = true
-	}
-	e.joining = group != nil
-	return group
+	return nil
 }
 
 // scatteredHot goes on adding hot runs to the pile, from where the last call
 // ended.
-func (e *Engine) scatteredHot(idle bool) []*Run {
-	l := e.limits()
-	from := e.cursor
+func (l *log) scatteredHot(idle bool) []*Run {
+	lim := l.q.limits()
+	from := l.cursor
 	if !idle {
-		from += 1 + l.aheadRuns
+		from += 1 + lim.aheadRuns
 	}
-	i := e.dir.position(e.pile.end)
-	if !idle && e.dir.hot() <= from {
+	i := l.dir.position(l.pile.end)
+	if !idle && l.dir.hot() <= from {
 		return nil
 	}
-	if start := e.dir.position(e.pile.first); start < from || i-start != e.pile.runs {
+	if start := l.dir.position(l.pile.first); start < from || i-start != l.pile.runs {
 		// Consumers come near, or some of it was packed.
-		e.restPile(e.pile.end)
+		l.restPile(l.pile.end)
 		i = max(i, from)
 	}
-	for ; i < e.dir.hot(); i++ {
-		r := e.dir.at(i)
-		if !e.Keeper.Stored(r) && (r.Stored != nil || r.spilling || r.First >= e.ahead.done) {
+	for ; i < l.dir.hot(); i++ {
+		r := l.dir.at(i)
+		if !l.q.Keeper.Stored(r) && (r.Stored != nil || r.spilling || r.First >= l.ahead.done) {
 			break // on its way to the store, or will be soon
 		}
 		joins := r.Stored != nil && r.fresh()
-		if !joins || !e.pile.takes(r, l) {
-			if group := e.takePile(i, idle); group != nil {
+		if !joins || !l.pile.takes(r, lim) {
+			if group := l.takePile(i, idle); group != nil {
 				return group
 			}
-			e.restPile(r.First)
+			l.restPile(r.First)
 		}
 		if joins {
-			e.pile.add(r)
-			e.quiet = false
+			l.pile.add(r)
+			l.quiet = false
 		} else {
-			e.restPile(r.end())
+			l.restPile(r.end())
 		}
-		if e.pile.messages == l.runMessages {
-			if group := e.takePile(i+1, idle); group != nil {
+		if l.pile.messages == lim.runMessages {
+			if group := l.takePile(i+1, idle); group != nil {
 				return group
 			}
-			e.restPile(r.end())
+			l.restPile(r.end())
 		}
 	}
-	if idle && !e.quiet && e.pile.runs > 1 {
-		e.quiet = true
-		if group := worthy(e.piled(i)); group != nil {
-			e.restPile(e.pile.first) // what is joined may be joined with the rest of it later
+	if idle && !l.quiet && l.pile.runs > 1 {
+		l.quiet = true
+		if group := worthy(l.piled(i)); group != nil {
+			l.restPile(l.pile.first) // what is joined may be joined with the rest of it later
 			return group
 		}
 	}
@@ -134,33 +139,33 @@ func (e *Engine) scatteredHot(idle bool) []*Run {
 
 // restPile makes the pile empty; the next run looked at is the first from number
 // on.
-func (e *Engine) restPile(number uint64) {
-	e.pile = pile{first: number, end: number}
+func (l *log) restPile(number uint64) {
+	l.pile = pile{first: number, end: number}
 }
 
 // takePile returns the pile, which ends before position end and grows no more, if
 // it is worth joining.
-func (e *Engine) takePile(end int, idle bool) []*Run {
-	fills := e.pile.fills(e.limits())
-	if !fills && (!idle || e.pile.runs < 2) {
+func (l *log) takePile(end int, idle bool) []*Run {
+	fills := l.pile.fills(l.q.limits())
+	if !fills && (!idle || l.pile.runs < 2) {
 		return nil
 	}
-	group := e.piled(end)
-	if !fills || len(group) < e.pile.runs {
+	group := l.piled(end)
+	if !fills || len(group) < l.pile.runs {
 		group = worthy(group)
 	}
 	if group != nil {
-		e.restPile(e.pile.end)
+		l.restPile(l.pile.end)
 	}
 	return group
 }
 
 // piled is the pile's runs, those before position end, from the last on that was
 // touched after it was piled.
-func (e *Engine) piled(end int) []*Run {
-	group := make([]*Run, 0, e.pile.runs)
-	for i := end - e.pile.runs; i < end; i++ {
-		if r := e.dir.at(i); r.fresh() {
+func (l *log) piled(end int) []*Run {
+	group := make([]*Run, 0, l.pile.runs)
+	for i := end - l.pile.runs; i < end; i++ {
+		if r := l.dir.at(i); r.fresh() {
 			group = append(group, r)
 		} else {
 			group = group[:0]
@@ -195,7 +200,11 @@ func worthy(group []*Run) []*Run {
 // the members from the store, by their Stored.
 func (e *Engine) Gather(group []*Run, page *Page, stored any) (*Run, bool) {
 	e.release(group)
-	list, at := e.find(group)
+	l := e.find(Level(group[0].First))
+	if l == nil {
+		return nil, false
+	}
+	list, at := l.find(group)
 	if list == nil {
 		return nil, false
 	}
@@ -213,11 +222,11 @@ func (e *Engine) Gather(group []*Run, page *Page, stored any) (*Run, bool) {
 		e.hold(r, page)
 	}
 	if r.Page != nil && !held {
-		e.strays = append(e.strays, r)
+		l.strays = append(l.strays, r)
 	}
-	if r.First < e.ahead.done && e.ahead.done < r.end() { // Trim is to look at it
-		e.ahead.done = r.First
-		e.ahead.bare = min(e.ahead.bare, r.First)
+	if r.First < l.ahead.done && l.ahead.done < r.end() { // Trim is to look at it
+		l.ahead.done = r.First
+		l.ahead.bare = min(l.ahead.bare, r.First)
 	}
 	return r, true
 }
@@ -226,9 +235,13 @@ func (e *Engine) Gather(group []*Run, page *Page, stored any) (*Run, bool) {
 // read, or do not fit into one run after all.
 func (e *Engine) Scatter(group []*Run) {
 	e.release(group)
-	e.quiet = true
-	if end := group[len(group)-1].end(); e.pile.end < end {
-		e.restPile(end)
+	l := e.find(Level(group[0].First))
+	if l == nil {
+		return
+	}
+	l.quiet = true
+	if end := group[len(group)-1].end(); l.pile.end < end {
+		l.restPile(end)
 	}
 }
 
@@ -241,11 +254,11 @@ func (e *Engine) release(group []*Run) {
 
 // find returns the list of runs in which the group lies, whole and untouched, and
 // its position there; nil if it does not.
-func (e *Engine) find(group []*Run) (list *runs, at int) {
+func (l *log) find(group []*Run) (list *runs, at int) {
 	first := group[0].First
-	lists := []*runs{&e.dir.head, &e.dir.tail}
-	if i := e.dir.segmentOf(first); i < len(e.dir.cold) {
-		lists = append(lists, &e.dir.cold[i].warm)
+	lists := []*runs{&l.dir.head, &l.dir.tail}
+	if i := l.dir.segmentOf(first); i < len(l.dir.cold) {
+		lists = append(lists, &l.dir.cold[i].warm)
 	}
 	for _, list := range lists {
 		at := list.position(first)

@@ -13,42 +13,42 @@ import "slices"
 
 // scatteredCold is the next group of packed runs that is to be joined. The last
 // segment still grows, so it is left alone unless the queue is idle.
-func (e *Engine) scatteredCold(idle bool) []*Run {
-	for i := e.dir.segmentOf(e.joined); i < len(e.dir.cold); i = e.dir.segmentOf(e.joined) {
-		s := e.dir.cold[i]
+func (l *log) scatteredCold(idle bool) []*Run {
+	for i := l.dir.segmentOf(l.joined); i < len(l.dir.cold); i = l.dir.segmentOf(l.joined) {
+		s := l.dir.cold[i]
 		if s.warm.len() == 0 {
-			last := i == len(e.dir.cold)-1
-			small := s.small >= e.limits().smallRuns
+			last := i == len(l.dir.cold)-1
+			small := s.small >= l.q.limits().smallRuns
 			if last && !(idle && small) {
 				return nil
 			}
 			if !small {
-				e.joined = s.end
+				l.joined = s.end
 				continue
 			}
-			s.unpack(e.Keeper)
+			s.unpack(l.q.Keeper)
 		}
-		if group := e.scatteredIn(&s.warm); group != nil {
-			e.joinedWarm = group[len(group)-1].end()
+		if group := l.scatteredIn(&s.warm); group != nil {
+			l.joinedWarm = group[len(group)-1].end()
 			return group
 		}
-		if !e.cool(i) {
+		if !l.cool(i) {
 			return nil
 		}
 	}
 	return nil
 }
 
-// scatteredIn is the first group of a warm segment's runs, from number e.joinedWarm
+// scatteredIn is the first group of a warm segment's runs, from number l.joinedWarm
 // on, that is worth joining.
-func (e *Engine) scatteredIn(warm *runs) []*Run {
-	l := e.limits()
+func (l *log) scatteredIn(warm *runs) []*Run {
+	lim := l.q.limits()
 	var p pile
-	for i := warm.position(e.joinedWarm); ; i++ {
-		joins := i < warm.len() && warm.at(i).fresh() && e.Keeper.Stored(warm.at(i))
-		if !joins || !p.takes(warm.at(i), l) {
+	for i := warm.position(l.joinedWarm); ; i++ {
+		joins := i < warm.len() && warm.at(i).fresh() && l.q.Keeper.Stored(warm.at(i))
+		if !joins || !p.takes(warm.at(i), lim) {
 			group := warm.all()[i-p.runs : i]
-			if !p.fills(l) {
+			if !p.fills(lim) {
 				group = worthy(group)
 			}
 			if group != nil {
@@ -67,14 +67,14 @@ func (e *Engine) scatteredIn(warm *runs) []*Run {
 
 // cool packs a warm segment, the i-th. It returns false while something of it is
 // on its way to the store; the rest is packed by a later call.
-func (e *Engine) cool(i int) bool {
-	s := e.dir.cold[i]
+func (l *log) cool(i int) bool {
+	s := l.dir.cold[i]
 	for s.warm.len() > 0 {
 		r := s.warm.at(0)
-		if r.Page != nil && e.Keeper.Stored(r) {
-			e.dropPage(r)
+		if r.Page != nil && l.q.Keeper.Stored(r) {
+			l.q.dropPage(r)
 		}
-		p, ok := e.chillRun(r)
+		p, ok := l.chillRun(r)
 		if !ok {
 			return false
 		}
@@ -83,11 +83,11 @@ func (e *Engine) cool(i int) bool {
 	}
 	s.warm, s.small = runs{}, 0
 	s.fit()
-	e.joined = max(e.joined, s.end)
+	l.joined = max(l.joined, s.end)
 	if i > 0 {
-		if before := e.dir.cold[i-1]; before.warm.len() == 0 && before.count+s.count <= e.limits().segmentRuns {
+		if before := l.dir.cold[i-1]; before.warm.len() == 0 && before.count+s.count <= l.q.limits().segmentRuns {
 			before.absorb(s)
-			e.dir.cold = slices.Delete(e.dir.cold, i, i+1)
+			l.dir.cold = slices.Delete(l.dir.cold, i, i+1)
 		}
 	}
 	return true

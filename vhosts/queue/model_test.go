@@ -209,7 +209,7 @@ func (m *machine) carryOut(t *rapid.T) (events []event) {
 // those the engine has a page of, or had one until it handed them out.
 func (m *machine) expected(t *rapid.T) []event {
 	empty := slices.Clone(m.model.getters)
-	dir := &m.engine.dir
+	dir := &m.engine.plain.dir
 	events := m.model.dispatch(func(number uint64) bool {
 		if i := dir.head.find(number, 0); i >= 0 {
 			return dir.head.at(i).Page != nil || dir.head.at(i).Done()
@@ -235,7 +235,7 @@ func (m *machine) expected(t *rapid.T) []event {
 
 // packed counts the packed runs.
 func (m *machine) packed() (n int) {
-	for _, s := range m.engine.dir.cold {
+	for _, s := range m.engine.plain.dir.cold {
 		n += s.count
 	}
 	return n
@@ -315,24 +315,24 @@ func TestModel(t *testing.T) {
 		maps.Copy(actions, map[string]func(*rapid.T){
 			"append": func(t *rapid.T) {
 				var stored any
-				first, count := m.engine.Next(), rapid.IntRange(1, 8).Draw(t, "count")
+				first, count := m.engine.Next(0), rapid.IntRange(1, 8).Draw(t, "count")
 				if m.keeper != nil && rapid.IntRange(0, 3).Draw(t, "stored") > 0 {
 					stored = m.put(t, first, count)
 				}
 				m.step(t, func() {
 					page := fillPage(m.pages.New(), first, count, 8)
-					m.engine.Append(page, stored)
+					m.engine.Append(0, page, stored)
 					page.Release()
 					m.add(first, count)
 				})
 			},
 			"extend": func(t *rapid.T) {
-				r := m.engine.Extensible()
+				r := m.engine.Extensible(0)
 				count := rapid.IntRange(1, 8).Draw(t, "count")
 				if r == nil || !r.Stored.(*disk).late {
 					t.Skip("the store has taken the newest run")
 				}
-				first, before := m.engine.Next(), r.Page.Weight()
+				first, before := m.engine.Next(0), r.Page.Weight()
 				if !r.Page.Take(newPage(first, count, 8)) {
 					t.Skip("it is full")
 				}
@@ -392,7 +392,7 @@ func TestModel(t *testing.T) {
 				m.step(t, func() { m.engine.Return(numbers); m.engine.Credit(c.Consumer, uint32(len(numbers))) })
 			},
 			"settle wrong": func(t *rapid.T) {
-				n := rapid.Uint64Range(0, m.engine.Next()+1).Draw(t, "number")
+				n := rapid.Uint64Range(0, m.engine.Next(0)+1).Draw(t, "number")
 				if slices.ContainsFunc(m.model.messages, func(q *modelMessage) bool { return q.number == n && q.holder != nil }) {
 					t.Skip("it is unacked")
 				}
@@ -448,8 +448,8 @@ func TestModel(t *testing.T) {
 				limit := rapid.Uint64Range(0, 2000).Draw(t, "limit")
 				m.step(t, func() {
 					for range rapid.IntRange(2, 20).Draw(t, "runs") {
-						first := m.engine.Next()
-						m.engine.Append(newPage(first, 1, 8), m.keeper.put(first, 1))
+						first := m.engine.Next(0)
+						m.engine.Append(0, newPage(first, 1, 8), m.keeper.put(first, 1))
 						m.engine.Trim(limit, limit, &m.fx)
 						m.add(first, 1)
 					}
@@ -475,7 +475,7 @@ func (m *machine) add(first uint64, count int) {
 func (m *machine) recover(t *rapid.T) {
 	e := &m.engine
 	for range rapid.IntRange(1, 4).Draw(t, "runs") {
-		first := e.Next() + rapid.Uint64Range(0, 3).Draw(t, "gap")
+		first := e.Next(0) + rapid.Uint64Range(0, 3).Draw(t, "gap")
 		count := rapid.IntRange(1, 8).Draw(t, "count")
 		var settled Bitmap
 		m.add(first, count)
@@ -494,7 +494,7 @@ func (m *machine) recover(t *rapid.T) {
 			delete(m.keeper.cold, first) // nothing of it is kept
 		}
 	}
-	below := rapid.Uint64Range(0, e.Next()+2).Draw(t, "delivered")
+	below := rapid.Uint64Range(0, e.Next(0)+2).Draw(t, "delivered")
 	e.RedeliverBelow(below)
 	e.SkipTo(below)
 	for _, q := range m.model.messages {

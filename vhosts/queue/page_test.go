@@ -100,8 +100,8 @@ func TestPagesAreUsedAgain(t *testing.T) {
 	var one, two Engine
 	var fx Effects
 	p := fillPage(pages.New(), 0, 2, 8)
-	one.Append(p, nil)
-	two.Append(p, nil)
+	one.Append(0, p, nil)
+	two.Append(0, p, nil)
 	p.Hold() // the store's
 	p.Release()
 	steps := []struct {

@@ -112,7 +112,7 @@ func (s *script) run(command string, args []string) error {
 	switch command {
 	case "append":
 		var stored any
-		switch d := s.keeper.put(e.Next(), int(number(0))); {
+		switch d := s.keeper.put(e.Next(0), int(number(0))); {
 		case slices.Contains(args, "stored"):
 			stored = d
 		case slices.Contains(args, "late"):
@@ -121,9 +121,9 @@ func (s *script) run(command string, args []string) error {
 		}
 		for i := range option("times", 1) {
 			if d, ok := stored.(*disk); ok && i > 0 {
-				stored = s.keeper.put(e.Next(), int(d.count))
+				stored = s.keeper.put(e.Next(0), int(d.count))
 			}
-			e.Append(newPage(e.Next(), int(number(0)), option("size", 10)), stored)
+			e.Append(0, newPage(e.Next(0), int(number(0)), option("size", 10)), stored)
 			if limit := option("trim", -1); limit >= 0 {
 				e.Trim(uint64(limit), uint64(limit), &s.fx)
 			}
@@ -253,12 +253,14 @@ func (s *script) run(command string, args []string) error {
 			s.printf("replaced %s: %t\n", name(r), e.Replace(r, thinned(r), s.keeper.put(r.First, int(r.Count))))
 		}
 	case "state":
-		s.printf("ready=%d unacked=%d bytes=%d resident=%d next=%d\n", e.Ready(), e.Unacked(), e.Bytes(), e.Resident(), e.Next())
+		s.printf("ready=%d unacked=%d bytes=%d resident=%d next=%d\n", e.Ready(), e.Unacked(), e.Bytes(), e.Resident(), e.Next(0))
 		for _, c := range e.Consumers() {
 			s.printf("%s holds %d\n", c.Tag, c.Unacked())
 		}
 	case "delivered":
-		s.printf("delivered up to %d\n", e.DeliveredUpTo())
+		for _, upTo := range e.Delivered() {
+			s.printf("delivered up to %d\n", upTo)
+		}
 	case "runs":
 		e.Runs(func(r *Run) {
 			where := "on disk"
@@ -268,7 +270,7 @@ func (s *script) run(command string, args []string) error {
 			s.printf("%s %s\n", name(r), where)
 		})
 	case "cold":
-		for _, g := range e.dir.cold {
+		for _, g := range e.plain.dir.cold {
 			s.printf("%d..%d: %d packed, %d warm\n", g.first, g.end-1, g.count, g.warm.len())
 		}
 		e.Cold(func(first, end uint64) { s.printf("cold %d..%d\n", first, end-1) })

@@ -19,32 +19,40 @@ func (e *Engine) Thin(most int) (list []*Run) {
 	if e.Keeper == nil {
 		return nil
 	}
-	e.strays = slices.DeleteFunc(e.strays, func(r *Run) bool { return r.Page == nil })
-	l, head := e.limits(), &e.dir.head
-	i := head.position(e.thinned)
-	for end := min(head.len(), i+l.thinLooks); i < end && len(list) < most; i++ {
+	for _, l := range e.levels {
+		list = l.appendThin(list, most)
+	}
+	return list
+}
+
+// appendThin appends runs of this level until list has most.
+func (l *log) appendThin(list []*Run, most int) []*Run {
+	l.strays = slices.DeleteFunc(l.strays, func(r *Run) bool { return r.Page == nil })
+	lim, head := l.q.limits(), &l.dir.head
+	i := head.position(l.thinned)
+	for end := min(head.len(), i+lim.thinLooks); i < end && len(list) < most; i++ {
 		r := head.at(i)
 		seen := r.thin
-		r.thin = r.sparse(l)
-		if seen && r.thin && !r.thinning && !r.loading && !r.loose && e.Keeper.Stored(r) {
+		r.thin = r.sparse(lim)
+		if seen && r.thin && !r.thinning && !r.loading && !r.loose && l.q.Keeper.Stored(r) {
 			r.thinning = true
 			list = append(list, r)
 		}
 	}
-	e.thinned = 0
+	l.thinned = 0
 	if i < head.len() {
-		e.thinned = head.at(i).First
+		l.thinned = head.at(i).First
 	}
 	return list
 }
 
 // sparse reports whether the run's body holds much that is settled.
-func (r *Run) sparse(l *limits) bool {
+func (r *Run) sparse(lim *limits) bool {
 	held := r.Count
 	if r.full > 0 {
 		held = uint32(r.full)
 	}
-	return !r.Done() && 4*r.live() <= held && r.Bytes*uint64(held)/uint64(r.Count) >= l.thinBytes
+	return !r.Done() && 4*r.live() <= held && r.Bytes*uint64(held)/uint64(r.Count) >= lim.thinBytes
 }
 
 // Replace gives a run that Thin returned its new body: stored is the store's
@@ -67,7 +75,8 @@ func (e *Engine) Replace(r *Run, page *Page, stored any) bool {
 	if page != nil && (r.Page != nil || !e.Keeper.Stored(r)) {
 		e.dropPage(r)
 		e.hold(r, page)
-		e.strays = append(e.strays, r)
+		l := e.find(Level(r.First))
+		l.strays = append(l.strays, r)
 	}
 	return true
 }

@@ -29,57 +29,96 @@ const sparedRuns = 8
 // what came since the last.
 func (e *Engine) Trim(limit, spill uint64, fx *Effects) {
 	if limit < e.limit { // what could stay may have to go
-		e.ahead, e.behind = sweep{}, sweep{}
+		for _, l := range e.levels {
+			l.ahead, l.behind = sweep{}, sweep{}
+		}
 	}
 	e.limit = limit
 	if e.resident > limit {
-		e.trimStrays(limit)
-		spills := e.resident > spill
-		e.spill(&e.behind, 0, e.cursor, spill, fx)
-		e.sweep(&e.behind, 0, e.cursor, limit, spills)
-		e.spill(&e.ahead, e.cursor+1+sparedRuns, e.dir.hot(), spill, fx)
-		e.sweep(&e.ahead, e.cursor+1, e.dir.hot(), limit, spills)
-	} else if e.unbroken() {
-		e.ahead.done, e.ahead.bare = e.next, e.next
+		e.trim(limit, spill, fx)
+	} else {
+		for _, l := range e.levels {
+			if l.unbroken() {
+				l.ahead.done, l.ahead.bare = l.next, l.next
+			}
+		}
 	}
-	e.chill()
+	for _, l := range e.levels {
+		l.chill()
+	}
+}
+
+// trim goes over all levels, the lowest first: their messages are wanted last.
+func (e *Engine) trim(limit, spill uint64, fx *Effects) {
+	for _, l := range slices.Backward(e.levels) {
+		l.trimStrays(limit)
+	}
+	first := e.readiest()
+	if e.served != nil && e.served != first {
+		e.served.retreat()
+	}
+	e.served = first
+	spills := e.resident > spill
+	for _, l := range slices.Backward(e.levels) {
+		l.spill(&l.behind, 0, l.cursor, spill, fx)
+		l.sweep(&l.behind, 0, l.cursor, limit, spills)
+	}
+	for _, l := range slices.Backward(e.levels) {
+		// Of the level that is served now the cursor's run stays, and some are not
+		// spilled.
+		served, spared := 1, 1+sparedRuns
+		if l != first {
+			served, spared = 0, 0
+		}
+		l.spill(&l.ahead, l.cursor+spared, l.dir.hot(), spill, fx)
+		l.sweep(&l.ahead, l.cursor+served, l.dir.hot(), limit, spills)
+	}
+}
+
+// retreat drops what was read ahead: another level is served now.
+func (l *log) retreat() {
+	for i := l.cursor; l.q.Keeper != nil && i < min(l.cursor+readAheadRuns, l.dir.head.len()); i++ {
+		if r := l.dir.head.at(i); r.Page != nil && l.q.Keeper.Stored(r) {
+			l.q.dropPage(r)
+		}
+	}
 }
 
 // unbroken says whether every run from the cursor's on has its page: then what
 // comes while there is room belongs to the head that stays. Otherwise it is the
 // first to go when room gets short, as what lies before it has gone already.
-func (e *Engine) unbroken() bool {
-	if len(e.dir.cold) > 0 {
+func (l *log) unbroken() bool {
+	if len(l.dir.cold) > 0 {
 		return false
 	}
-	if e.ahead.bare >= e.ahead.done || e.cursor >= e.dir.head.len() {
+	if l.ahead.bare >= l.ahead.done || l.cursor >= l.dir.head.len() {
 		return true
 	}
-	return e.dir.head.at(e.cursor).First >= e.ahead.done
+	return l.dir.head.at(l.cursor).First >= l.ahead.done
 }
 
 // sweep drops the pages of the runs at positions from..to-1, oldest first. If
 // those in memory only are being spilled it waits for them, else it passes them.
-func (e *Engine) sweep(s *sweep, from, to int, limit uint64, spills bool) {
-	if e.Keeper == nil {
-		s.done = e.next
+func (l *log) sweep(s *sweep, from, to int, limit uint64, spills bool) {
+	if l.q.Keeper == nil {
+		s.done = l.next
 		return
 	}
 	if from >= to {
 		return
 	}
-	for i := max(from, e.dir.position(s.done)); i < to && e.resident > limit; i++ {
-		r := e.dir.at(i)
+	for i := max(from, l.dir.position(s.done)); i < to && l.q.resident > limit; i++ {
+		r := l.dir.at(i)
 		if r.Page != nil {
 			switch {
 			case r.Stored == nil && (r.spilling || spills && r.First >= s.asked):
 				return
 			case r.Stored == nil:
 				s.bare = r.end() // it stays
-			case !e.Keeper.Stored(r):
+			case !l.q.Keeper.Stored(r):
 				return // and with it all later ones are on their way to the store
 			default:
-				e.dropPage(r)
+				l.q.dropPage(r)
 			}
 		}
 		s.done = r.end()
@@ -87,23 +126,23 @@ func (e *Engine) sweep(s *sweep, from, to int, limit uint64, spills bool) {
 }
 
 // spill asks for pages that are in memory only to be stored.
-func (e *Engine) spill(s *sweep, from, to int, limit uint64, fx *Effects) {
-	if e.Keeper == nil || e.resident <= limit || from >= to {
+func (l *log) spill(s *sweep, from, to int, limit uint64, fx *Effects) {
+	if l.q.Keeper == nil || l.q.resident <= limit || from >= to {
 		return
 	}
-	if s.asked >= e.dir.at(to-1).end() {
+	if s.asked >= l.dir.at(to-1).end() {
 		return
 	}
-	most := e.limits().spillBytes
-	for i := max(from, e.dir.position(max(s.done, s.asked))); i < to; i++ {
-		if e.spilling >= most || e.resident-e.spilling <= limit {
+	most := l.q.limits().spillBytes
+	for i := max(from, l.dir.position(max(s.done, s.asked))); i < to; i++ {
+		if l.q.spilling >= most || l.q.resident-l.q.spilling <= limit {
 			return
 		}
-		r := e.dir.at(i)
+		r := l.dir.at(i)
 		s.asked = r.end()
 		if r.Stored == nil && r.Page != nil && !r.spilling {
 			r.spilling = true
-			e.spilling += weight(r.Page)
+			l.q.spilling += weight(r.Page)
 			fx.Spills = append(fx.Spills, r)
 		}
 	}
@@ -130,20 +169,20 @@ func (e *Engine) Spilled(r *Run, stored any) bool {
 // read back for returned messages that have been handed out again, or made by
 // joining or thinning. The run that is next to be handed out stays, or it would
 // be read time and again.
-func (e *Engine) trimStrays(limit uint64) {
-	if e.Keeper == nil || len(e.strays) == 0 {
+func (l *log) trimStrays(limit uint64) {
+	if l.q.Keeper == nil || len(l.strays) == 0 {
 		return
 	}
 	var next *Run
 	switch {
-	case !e.returned.empty():
-		next = e.dir.head.at(e.dir.head.find(e.returned.head().first, 0))
-	case e.cursor < e.dir.head.len():
-		next = e.dir.head.at(e.cursor)
+	case !l.returned.empty():
+		next = l.dir.head.at(l.dir.head.find(l.returned.head().first, 0))
+	case l.cursor < l.dir.head.len():
+		next = l.dir.head.at(l.cursor)
 	}
-	e.strays = slices.DeleteFunc(e.strays, func(r *Run) bool {
-		if r.Page != nil && e.resident > limit && r != next && e.Keeper.Stored(r) {
-			e.dropPage(r)
+	l.strays = slices.DeleteFunc(l.strays, func(r *Run) bool {
+		if r.Page != nil && l.q.resident > limit && r != next && l.q.Keeper.Stored(r) {
+			l.q.dropPage(r)
 		}
 		return r.Page == nil
 	})
@@ -155,12 +194,14 @@ func (e *Engine) Rest() {
 	if e.Keeper == nil || len(e.consumers) > 0 || len(e.getters) > 0 {
 		return
 	}
-	for i := range e.dir.hot() {
-		if r := e.dir.at(i); r.Page != nil && e.Keeper.Stored(r) {
-			e.dropPage(r)
+	for _, l := range e.levels {
+		for i := range l.dir.hot() {
+			if r := l.dir.at(i); r.Page != nil && e.Keeper.Stored(r) {
+				e.dropPage(r)
+			}
 		}
+		l.strays = slices.DeleteFunc(l.strays, func(r *Run) bool { return r.Page == nil })
+		l.ahead, l.behind = sweep{}, sweep{}
+		l.chill()
 	}
-	e.strays = slices.DeleteFunc(e.strays, func(r *Run) bool { return r.Page == nil })
-	e.ahead, e.behind = sweep{}, sweep{}
-	e.chill()
 }

@@ -31,26 +31,26 @@ func (e *Engine) load(r *Run, fx *Effects) {
 
 // readAhead asks for the pages of the next runs from the cursor on, many at a time:
 // not before half of those asked for are used up.
-func (e *Engine) readAhead(fx *Effects) {
-	if len(e.dir.cold) > 0 {
-		e.refill()
+func (l *log) readAhead(fx *Effects) {
+	if len(l.dir.cold) > 0 {
+		l.refill()
 	}
-	if half := e.cursor + readAheadRuns/2; half < e.dir.head.len() && e.here(e.cursor, half) {
+	if half := l.cursor + readAheadRuns/2; half < l.dir.head.len() && l.here(l.cursor, half) {
 		return
 	}
 	ahead := uint64(0)
-	for i := e.cursor; i < min(e.cursor+readAheadRuns, e.dir.head.len()) && ahead < readAheadBytes; i++ {
-		r := e.dir.head.at(i)
+	for i := l.cursor; i < min(l.cursor+readAheadRuns, l.dir.head.len()) && ahead < readAheadBytes; i++ {
+		r := l.dir.head.at(i)
 		ahead += r.Bytes
-		e.load(r, fx)
+		l.q.load(r, fx)
 	}
 }
 
 // here says whether the pages of the head's runs from..to are in memory or asked
 // for, looking at the ends and the middle: they come and go in order.
-func (e *Engine) here(from, to int) bool {
+func (l *log) here(from, to int) bool {
 	for _, i := range [...]int{from, from + 1, (from + to) / 2, to} {
-		if r := e.dir.head.at(i); r.Page == nil && !r.loading && !r.Done() {
+		if r := l.dir.head.at(i); r.Page == nil && !r.loading && !r.Done() {
 			return false
 		}
 	}
@@ -61,11 +61,15 @@ func (e *Engine) here(from, to int) bool {
 // nil if none does, and asks for its page if that is not in memory: then it comes
 // by Loaded.
 func (e *Engine) Locate(number uint64, fx *Effects) *Run {
-	at := e.dir.head.find(number, 0)
+	l := e.find(Level(number))
+	if l == nil {
+		return nil
+	}
+	at := l.dir.head.find(number, 0)
 	if at < 0 {
 		return nil
 	}
-	r := e.dir.head.at(at)
+	r := l.dir.head.at(at)
 	if r.settled.Has(uint32(number - r.First)) {
 		return nil
 	}
@@ -84,7 +88,8 @@ func (e *Engine) Loaded(r *Run, page *Page) {
 	}
 	e.hold(r, page)
 	if r.sent == r.Count {
-		e.strays = append(e.strays, r)
+		l := e.find(Level(r.First))
+		l.strays = append(l.strays, r)
 	}
 }
 
