@@ -64,10 +64,10 @@ func (ch *channel) examine() (route *vhosts.Route, header []byte, deliveryMode u
 	}
 	const judged = wire.FlagHeaders | wire.FlagReplyTo | wire.FlagExpiration | wire.FlagUserID
 	if p.Flags&judged == 0 {
-		return ch.conn.routes.Find(&m.publish, nil, nil), header, p.DeliveryMode, nil
+		return ch.conn.routes.Find(&m.publish, p, nil), header, p.DeliveryMode, nil
 	}
 	// The exchange is judged before the properties.
-	if route = ch.conn.routes.Find(&m.publish, p.Headers, nil); route.Err != nil {
+	if route = ch.conn.routes.Find(&m.publish, p, nil); route.Err != nil {
 		return route, nil, 0, nil
 	}
 	if string(p.ReplyTo) == vhosts.ReplyTo {
@@ -89,7 +89,7 @@ func (ch *channel) examine() (route *vhosts.Route, header []byte, deliveryMode u
 		return nil, nil, 0, wire.Errorf(wire.PreconditionFailed, "user_id property set to '%s' but authenticated user was '%s'", p.UserID, user.Name)
 	}
 	if len(extra) > 0 {
-		route = ch.conn.routes.Find(&m.publish, p.Headers, extra)
+		route = ch.conn.routes.Find(&m.publish, p, extra)
 	}
 	if _, _, blind := wire.LookupField(p.Headers, "BCC"); blind {
 		header = wire.RemoveHeader(header[:wire.ContentHeaderSize:wire.ContentHeaderSize], header[wire.ContentHeaderSize:], "BCC")

@@ -114,7 +114,51 @@ func BenchmarkHeaders(b *testing.B) {
 	headers := wire.AppendTable(nil, wire.Table{
 		{Name: "trace", Value: "0123456789abcdef"}, {Name: "kind", Value: "order"}, {Name: "shard", Value: int64(42)},
 	})[4:]
-	benchmarkRoute(b, r, Publish[*int]{Exchange: mustExchange(b, r, "amq.headers"), Headers: headers}, [][]byte{nil}, 1)
+	benchmarkRoute(b, r, Publish[*int]{Exchange: mustExchange(b, r, "amq.headers"), Properties: &wire.PropertyView{Headers: headers}}, [][]byte{nil}, 1)
+}
+
+// BenchmarkOneOfMany are the exchange types that choose one of many queues, with
+// keys that differ.
+func BenchmarkOneOfMany(b *testing.B) {
+	var keys [][]byte
+	for i := range 10_000 {
+		keys = append(keys, fmt.Appendf(nil, "customer-%d", i))
+	}
+	properties := &wire.PropertyView{Headers: wire.AppendTable(nil, wire.Table{
+		{Name: "trace", Value: "0123456789abcdef"}, {Name: "customer", Value: "customer-4711"},
+	})[4:]}
+	weight := func(i int) string { return "1" }
+	for _, bench := range []struct {
+		name   string
+		d      Declaration
+		weight func(int) string
+	}{
+		{"consistent hash", Declaration{Type: TypeConsistentHash}, weight},
+		{"consistent hash, ten weights", Declaration{Type: TypeConsistentHash}, func(i int) string { return fmt.Sprint(i%10 + 1) }},
+		{"consistent hash, header", Declaration{
+			Type: TypeConsistentHash, Arguments: wire.Table{{Name: hashHeaderArgument, Value: "customer"}},
+		}, weight},
+		{"modulus hash", Declaration{Type: TypeModulusHash}, weight},
+		{"random", Declaration{Type: TypeRandom}, weight},
+		{"local random", Declaration{Type: TypeLocalRandom}, func(int) string { return "" }},
+	} {
+		for _, queues := range []int{10, 1000} {
+			b.Run(fmt.Sprintf("%s/%d", bench.name, queues), func(b *testing.B) {
+				r := NewRouter[*int]("/")
+				bench.d.Name = "x"
+				x, _, err := r.Declare(bench.d)
+				if err != nil {
+					b.Fatal(err)
+				}
+				for i := range queues {
+					name := fmt.Sprint("queue-", i)
+					r.AddQueue(name, new(int))
+					mustBind(b, r, Binding[*int]{Source: "x", Destination: name, Key: bench.weight(i)})
+				}
+				benchmarkRoute(b, r, Publish[*int]{Exchange: x, Properties: properties}, keys, 1)
+			})
+		}
+	}
 }
 
 func BenchmarkExchangeToExchange(b *testing.B) {

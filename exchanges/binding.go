@@ -136,7 +136,7 @@ func (r *Router[Q]) Bind(want Binding[Q]) (added bool, err *wire.Error) {
 	if err != nil {
 		return false, err
 	}
-	if err := b.source.matcher.validate(b.key, b.arguments); err != nil {
+	if err := b.source.matcher.validate(b); err != nil {
 		return false, err
 	}
 	if _, exists := b.source.outgoing[b.id()]; exists {

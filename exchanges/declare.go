@@ -26,7 +26,10 @@ type Declaration struct {
 // exchange is looked at: 406 for an unknown type, then 403 for the default
 // exchange. [Router.Declare] makes them too.
 func (d *Declaration) Check() *wire.Error {
-	if !KnownType(d.Type) {
+	switch {
+	case d.Type == typeJMSTopic:
+		return wire.Errorf(wire.PreconditionFailed, "exchange type '%s' is not supported", d.Type)
+	case !KnownType(d.Type):
 		return wire.Errorf(wire.PreconditionFailed, "unknown exchange type '%s'", d.Type)
 	}
 	return notDefault(d.Name)
@@ -36,22 +39,28 @@ func (d *Declaration) Check() *wire.Error {
 // A value that is not a long string is 406. It lets the caller check the
 // permissions that declaring a new exchange with an alternate takes.
 func (d *Declaration) Alternate(vhost string) (string, *wire.Error) {
-	value, ok := d.Arguments.Get(alternateArgument)
-	if !ok {
-		return "", nil
+	alternate, _, err := d.text(alternateArgument, vhost)
+	return alternate, err
+}
+
+// text returns an argument that has to be a long string: 406 if it is not.
+func (d *Declaration) text(argument, vhost string) (text string, given bool, err *wire.Error) {
+	value, given := d.Arguments.Get(argument)
+	if !given {
+		return "", false, nil
 	}
-	alternate, ok := value.(string)
+	text, ok := value.(string)
 	if !ok {
-		return "", wire.Errorf(wire.PreconditionFailed, "invalid type '%s' for arg '%s' in exchange '%s' in vhost '%s'",
-			wire.TagName(value), alternateArgument, d.Name, vhost)
+		return "", true, wire.Errorf(wire.PreconditionFailed, "invalid type '%s' for arg '%s' in exchange '%s' in vhost '%s'",
+			wire.TagName(value), argument, d.Name, vhost)
 	}
-	return alternate, nil
+	return text, true, nil
 }
 
 // Declare creates an exchange, or finds that it exists with equal properties.
 // The checks are RabbitMQ's in their order: [Declaration.Check]; for a missing
-// exchange the reserved prefix "amq." (403) and the type of alternate-exchange
-// (406); for an existing one equality of type, durable, auto_delete, internal
+// exchange the reserved prefix "amq." (403), the type of alternate-exchange and
+// the arguments of the exchange type (406); for an existing one equality of type, durable, auto_delete, internal
 // and alternate-exchange (406). Other arguments are stored but not compared.
 // The exchange keeps d.Arguments, which must not be changed afterwards.
 func (r *Router[Q]) Declare(d Declaration) (x *Exchange[Q], created bool, err *wire.Error) {
@@ -71,7 +80,11 @@ func (r *Router[Q]) Declare(d Declaration) (x *Exchange[Q], created bool, err *w
 	if err != nil {
 		return nil, false, err
 	}
-	x = newExchange(d, newMatcher[Q](d.Type))
+	m, err := newMatcher[Q](&d, r.vhost)
+	if err != nil {
+		return nil, false, err
+	}
+	x = newExchange(d, m)
 	x.Alternate = alternate
 	r.exchanges[d.Name] = x
 	r.version++

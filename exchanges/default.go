@@ -10,7 +10,7 @@ import "github.com/lagomq/lagomq/amqp/wire"
 // of queues, so the implicit bindings cost nothing and need no upkeep.
 type defaultMatcher[Q comparable] map[string]*queue[Q]
 
-func (defaultMatcher[Q]) validate(string, wire.Table) *wire.Error { return notDefault("") }
+func (defaultMatcher[Q]) validate(*binding[Q]) *wire.Error { return notDefault("") }
 
 // add and remove are never called: Bind and Unbind refuse the default exchange.
 func (defaultMatcher[Q]) add(*binding[Q])    {}

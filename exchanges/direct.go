@@ -9,7 +9,7 @@ import "github.com/lagomq/lagomq/amqp/wire"
 // (AMQP 0-9-1 §3.1.3.1). It maps binding keys to targets, none of them empty.
 type directMatcher[Q comparable] map[string]*targets[Q]
 
-func (directMatcher[Q]) validate(string, wire.Table) *wire.Error { return nil }
+func (directMatcher[Q]) validate(*binding[Q]) *wire.Error { return nil }
 
 func (m directMatcher[Q]) add(b *binding[Q]) {
 	t, ok := m[b.key]

@@ -5,13 +5,22 @@ package exchanges
 
 import "github.com/lagomq/lagomq/amqp/wire"
 
-// The exchange types of AMQP 0-9-1 §3.1.3.
+// The exchange types: those of AMQP 0-9-1 §3.1.3, and those that RabbitMQ has
+// beside them, in its core or in plugins that it ships.
 const (
-	TypeDirect  = "direct"
-	TypeFanout  = "fanout"
-	TypeTopic   = "topic"
-	TypeHeaders = "headers"
+	TypeDirect         = "direct"
+	TypeFanout         = "fanout"
+	TypeTopic          = "topic"
+	TypeHeaders        = "headers"
+	TypeConsistentHash = "x-consistent-hash"
+	TypeModulusHash    = "x-modulus-hash"
+	TypeRandom         = "x-random"
+	TypeLocalRandom    = "x-local-random"
 )
+
+// typeJMSTopic is a type of RabbitMQ that is known and refused: it selects
+// messages by SQL expressions of the Java Message Service.
+const typeJMSTopic = "x-jms-topic"
 
 // alternateArgument names the exchange that takes what an exchange cannot route.
 const alternateArgument = "alternate-exchange"
@@ -41,7 +50,7 @@ type Exchange[Q comparable] struct {
 // matcher finds the destinations of one exchange's bindings: an exchange type.
 type matcher[Q comparable] interface {
 	// validate says whether a binding may be added. It changes nothing.
-	validate(key string, args wire.Table) *wire.Error
+	validate(b *binding[Q]) *wire.Error
 	// add takes in a binding that validate accepted and that is not held yet.
 	add(b *binding[Q])
 	// remove takes out a binding that was added.
@@ -54,23 +63,34 @@ type matcher[Q comparable] interface {
 // KnownType reports whether exchanges of that type can be declared.
 func KnownType(name string) bool {
 	switch name {
-	case TypeDirect, TypeFanout, TypeTopic, TypeHeaders:
+	case TypeDirect, TypeFanout, TypeTopic, TypeHeaders,
+		TypeConsistentHash, TypeModulusHash, TypeRandom, TypeLocalRandom:
 		return true
 	}
 	return false
 }
 
-// newMatcher returns an empty matcher for a type that KnownType accepts.
-func newMatcher[Q comparable](exchangeType string) matcher[Q] {
-	switch exchangeType {
+// newMatcher returns an empty matcher for a type that KnownType accepts, or a 406
+// for arguments that make no sense to it. Arguments that a type does not know are
+// passed over.
+func newMatcher[Q comparable](d *Declaration, vhost string) (matcher[Q], *wire.Error) {
+	switch d.Type {
 	case TypeFanout:
-		return new(fanoutMatcher[Q])
+		return new(fanoutMatcher[Q]), nil
 	case TypeTopic:
-		return new(topicMatcher[Q])
+		return new(topicMatcher[Q]), nil
 	case TypeHeaders:
-		return new(headersMatcher[Q])
+		return new(headersMatcher[Q]), nil
+	case TypeConsistentHash:
+		return newConsistentHashMatcher[Q](d, vhost)
+	case TypeModulusHash:
+		return new(modulusHashMatcher[Q]), nil
+	case TypeRandom:
+		return new(randomMatcher[Q]), nil
+	case TypeLocalRandom:
+		return new(localRandomMatcher[Q]), nil
 	default:
-		return make(directMatcher[Q])
+		return make(directMatcher[Q]), nil
 	}
 }
 

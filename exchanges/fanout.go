@@ -11,7 +11,7 @@ type fanoutMatcher[Q comparable] struct {
 	targets targets[Q]
 }
 
-func (*fanoutMatcher[Q]) validate(string, wire.Table) *wire.Error { return nil }
-func (m *fanoutMatcher[Q]) add(b *binding[Q])                     { m.targets.add(b.target()) }
-func (m *fanoutMatcher[Q]) remove(b *binding[Q])                  { m.targets.remove(b.target()) }
-func (m *fanoutMatcher[Q]) match(s *Scratch[Q])                   { m.targets.reach(s) }
+func (*fanoutMatcher[Q]) validate(*binding[Q]) *wire.Error { return nil }
+func (m *fanoutMatcher[Q]) add(b *binding[Q])              { m.targets.add(b.target()) }
+func (m *fanoutMatcher[Q]) remove(b *binding[Q])           { m.targets.remove(b.target()) }
+func (m *fanoutMatcher[Q]) match(s *Scratch[Q])            { m.targets.reach(s) }

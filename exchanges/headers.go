@@ -30,8 +30,8 @@ type headersRule[Q comparable] struct {
 	criteria []wire.Field // a nil value asks for the header's presence only
 }
 
-func (*headersMatcher[Q]) validate(_ string, args wire.Table) *wire.Error {
-	value, ok := args.Get(matchArgument)
+func (*headersMatcher[Q]) validate(b *binding[Q]) *wire.Error {
+	value, ok := b.arguments.Get(matchArgument)
 	if !ok {
 		return nil
 	}

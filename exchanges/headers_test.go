@@ -58,7 +58,7 @@ func TestHeadersThatDoNotParse(t *testing.T) {
 	x, _ := r.Exchange("amq.headers")
 	whole := wire.AppendTable(nil, wire.Table{{Name: "a", Value: "value"}})[4:]
 	for n := range len(whole) + 1 {
-		got := len(r.Route(new(Scratch[int]), Publish[int]{Exchange: x, Headers: whole[:n]})) == 1
+		got := len(r.Route(new(Scratch[int]), Publish[int]{Exchange: x, Properties: &wire.PropertyView{Headers: whole[:n]}})) == 1
 		if want := n == len(whole); got != want {
 			t.Errorf("the first %d bytes of %d: matched %t", n, len(whole), got)
 		}

@@ -3,7 +3,11 @@
 
 package exchanges
 
-import "github.com/lagomq/lagomq/amqp/wire"
+import (
+	"math/rand/v2"
+
+	"github.com/lagomq/lagomq/amqp/wire"
+)
 
 // Publish is what routing needs to know of a message.
 type Publish[Q comparable] struct {
@@ -14,19 +18,32 @@ type Publish[Q comparable] struct {
 	// CC are further routing keys (those of the headers CC and BCC); direct and
 	// topic exchanges treat them like Key.
 	CC []string
-	// Headers are the contents of the message's headers table in wire form,
-	// without the length in front: nil when there is none. They are decoded only
-	// when the message meets a headers exchange; contents that do not parse count
-	// as no headers. They are not kept after Route returns.
-	Headers []byte
+	// Properties are the message's properties; nil stands for none that matter
+	// here. Its headers are decoded only when the message meets a headers exchange;
+	// contents that do not parse count as no headers. They are not kept after
+	// Route returns.
+	Properties *wire.PropertyView
+}
+
+// headers are the contents of the message's headers table, nil if it has none.
+func (p *Publish[Q]) headers() []byte {
+	if p.Properties == nil {
+		return nil
+	}
+	return p.Properties.Headers
 }
 
 // Scratch is the working memory of Route. The zero value is ready; used again
 // and again it saves all allocations. One Scratch serves one Route at a time.
 type Scratch[Q comparable] struct {
+	// Random returns a number in [0, n) for the exchange types that leave their
+	// choice to chance; nil stands for [rand.IntN].
+	Random func(n int) int
+
 	publish Publish[Q]
-	headers wire.Table // decoded publish.Headers
+	headers wire.Table // the decoded headers of publish
 	decoded bool       // headers is set
+	varies  bool       // see Constant
 	cc      []byte     // a key of publish.CC in the form matchers take
 
 	queues    set[Q]             // the result so far
@@ -48,7 +65,7 @@ type Scratch[Q comparable] struct {
 func (r *Router[Q]) Route(s *Scratch[Q], p Publish[Q]) []Q {
 	s.queues.reset()
 	s.exchanges.reset()
-	s.publish, s.headers, s.decoded = p, nil, false
+	s.publish, s.headers, s.decoded, s.varies = p, nil, false, false
 
 	s.exchanges.add(p.Exchange)
 	for i := 0; i < len(s.exchanges.list); i++ {
@@ -91,16 +108,27 @@ func (s *Scratch[Q]) keys(yield func([]byte) bool) {
 	}
 }
 
-// HeadersRead reports whether the last Route looked at the message's headers. If
-// it did not, the result holds for every message with the same exchange and
-// keys.
-func (s *Scratch[Q]) HeadersRead() bool { return s.decoded }
+// Constant reports whether the last Route's result is worth remembering: it holds
+// for every message with the same exchange and keys, until the router's version
+// changes. It does not if the message's properties were looked at or chance
+// decided, nor is it called so where keys differ from message to message by their
+// nature and working the route out anew costs little.
+func (s *Scratch[Q]) Constant() bool { return !s.varies }
+
+// random returns a number in [0, n).
+func (s *Scratch[Q]) random(n int) int {
+	s.varies = true
+	if s.Random != nil {
+		return s.Random(n)
+	}
+	return rand.IntN(n)
+}
 
 // header returns the message's header of that name. The first one counts.
 func (s *Scratch[Q]) header(name string) (value any, ok bool) {
 	if !s.decoded {
-		s.decoded = true
-		if headers, err := wire.ParseTable(s.publish.Headers); err == nil {
+		s.decoded, s.varies = true, true
+		if headers, err := wire.ParseTable(s.publish.headers()); err == nil {
 			s.headers = headers
 		}
 	}

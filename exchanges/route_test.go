@@ -9,11 +9,25 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/lagomq/lagomq/amqp/wire"
 )
 
 // Routing on a warm Scratch is on the path of every message.
 func TestRouteDoesNotAllocate(t *testing.T) {
 	r := NewRouter[*int]("/")
+	for name, d := range map[string]Declaration{
+		"hash by key":      {Type: TypeConsistentHash},
+		"hash by header":   {Type: TypeConsistentHash, Arguments: wire.Table{{Name: hashHeaderArgument, Value: "h"}}},
+		"hash by property": {Type: TypeConsistentHash, Arguments: wire.Table{{Name: hashPropertyArgument, Value: "message_id"}}},
+		"modulus":          {Type: TypeModulusHash},
+		"random":           {Type: TypeRandom},
+	} {
+		d.Name = name
+		if _, _, err := r.Declare(d); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for i := range 40 {
 		name := fmt.Sprint("q", i)
 		r.AddQueue(name, new(int))
@@ -23,15 +37,26 @@ func TestRouteDoesNotAllocate(t *testing.T) {
 			{Source: "amq.topic", Key: fmt.Sprint("#.b.#.w", i)},
 			{Source: "amq.topic", Key: "#.b.*"},
 			{Source: "amq.topic", Key: "a.*.c"},
+			{Source: "hash by key", Key: "1"},
+			{Source: "hash by header", Key: "1"},
+			{Source: "hash by property", Key: fmt.Sprint(i + 1)},
+			{Source: "modulus"},
+			{Source: "random"},
 		} {
 			b.Destination = name
 			mustBind(t, r, b)
 		}
 	}
-	for _, name := range []string{"", "amq.direct", "amq.fanout", "amq.topic"} {
-		x, _ := r.Exchange(name)
+	properties := &wire.PropertyView{
+		MessageID: []byte("id"), Headers: wire.AppendTable(nil, wire.Table{{Name: "h", Value: "value"}})[4:],
+	}
+	for _, x := range r.Exchanges() {
+		name := x.Name
+		if x.Type == TypeHeaders || x.Internal {
+			continue
+		}
 		var s Scratch[*int]
-		p := Publish[*int]{Exchange: x, Key: []byte("a.b.c"), CC: []string{"q1", "x.b.c"}}
+		p := Publish[*int]{Exchange: x, Key: []byte("a.b.c"), CC: []string{"q1", "x.b.c"}, Properties: properties}
 		var reached int
 		if allocs := testing.AllocsPerRun(100, func() { reached = len(r.Route(&s, p)) }); allocs != 0 {
 			t.Errorf("%q: %v allocations", name, allocs)

@@ -64,7 +64,8 @@ func NewRouter[Q comparable](vhost string) *Router[Q] {
 		{Name: "amq.topic", Type: TypeTopic},
 	} {
 		d.Durable = true
-		r.exchanges[d.Name] = newExchange(d, newMatcher[Q](d.Type))
+		m, _ := newMatcher[Q](&d, vhost) // without arguments nothing is refused
+		r.exchanges[d.Name] = newExchange(d, m)
 	}
 	return r
 }

@@ -27,15 +27,18 @@ import (
 //	bind SOURCE DESTINATION KEY [exchange] [FIELD ...]
 //	unbind SOURCE DESTINATION KEY [exchange] [FIELD ...]
 //	policy NAME ALTERNATE
-//	route EXCHANGE KEY [cc=KEY ...] [FIELD ...]
+//	route EXCHANGE KEY [cc=KEY ...] [message_id=ID] [correlation_id=ID] [timestamp=8 BYTES] [FIELD ...]
 //	exchanges | bindings | from EXCHANGE | to-queue NAME | to-exchange NAME
 //
-// FIELD is name:type=value, and "" the empty string.
+// FIELD is name:type=value, and "" the empty string. Chance is replaced by taking
+// turns.
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
 		t.Parallel()
 		s := &script{router: exchanges.NewRouter[string]("/")}
+		turn := -1
+		s.scratch.Random = func(n int) int { turn++; return turn % n }
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			var out strings.Builder
 			for line := range strings.Lines(d.Input) {
@@ -145,10 +148,20 @@ func (s *script) route(args []string, fields wire.Table) (string, error) {
 	if !ok {
 		return "", fmt.Errorf("no exchange %q", args[0])
 	}
-	p := exchanges.Publish[string]{Exchange: x, Key: []byte(args[1]), Headers: rawTable(fields)}
+	p := exchanges.Publish[string]{
+		Exchange: x, Key: []byte(args[1]), Properties: &wire.PropertyView{Headers: rawTable(fields)},
+	}
 	for _, a := range args[2:] {
-		if key, ok := strings.CutPrefix(a, "cc="); ok {
-			p.CC = append(p.CC, key)
+		name, value, _ := strings.Cut(a, "=")
+		switch name {
+		case "cc":
+			p.CC = append(p.CC, value)
+		case "message_id":
+			p.Properties.MessageID = []byte(value)
+		case "correlation_id":
+			p.Properties.CorrelationID = []byte(value)
+		case "timestamp":
+			p.Properties.Timestamp = []byte(value)
 		}
 	}
 	queues := slices.Clone(s.router.Route(&s.scratch, p))

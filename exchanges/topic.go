@@ -29,16 +29,16 @@ type topicNode[Q comparable] struct {
 	hash    *topicNode[Q]
 }
 
-func (*topicMatcher[Q]) validate(key string, _ wire.Table) *wire.Error {
+func (*topicMatcher[Q]) validate(b *binding[Q]) *wire.Error {
 	hashes := 0
-	for _, word := range splitTopic(key) {
+	for _, word := range splitTopic(b.key) {
 		if word == "#" {
 			hashes++
 		}
 	}
 	if hashes > maxHashes {
 		return wire.Errorf(wire.PreconditionFailed, "Topic binding key '%s' uses %d '#' wildcards, at most %d are allowed",
-			key, hashes, maxHashes)
+			b.key, hashes, maxHashes)
 	}
 	return nil
 }

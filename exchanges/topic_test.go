@@ -37,7 +37,7 @@ func topicKeys(words ...string) *rapid.Generator[string] {
 func TestTopicAgainstSpecification(t *testing.T) {
 	t.Parallel()
 	patterns := topicKeys("a", "b", "", "*", "#").Filter(func(key string) bool {
-		return (*topicMatcher[string])(nil).validate(key, nil) == nil
+		return (*topicMatcher[string])(nil).validate(&binding[string]{key: key}) == nil
 	})
 	keys := topicKeys("a", "b", "")
 	rapid.Check(t, func(t *rapid.T) {

@@ -134,6 +134,10 @@ func exchangeTypes() []exchangeType {
 		{exchanges.TypeFanout, "AMQP fanout exchange, as per the AMQP specification", true},
 		{exchanges.TypeHeaders, "AMQP headers exchange, as per the AMQP specification", true},
 		{exchanges.TypeTopic, "AMQP topic exchange, as per the AMQP specification", true},
+		{exchanges.TypeConsistentHash, "Consistent Hashing Exchange", true},
+		{exchanges.TypeLocalRandom, "Picks one random local binding (queue) to route via (to).", true},
+		{exchanges.TypeModulusHash, "Modulus Hashing Exchange", true},
+		{exchanges.TypeRandom, "Randomly picks a binding (queue) to route via (to).", true},
 	}
 }
 

@@ -74,6 +74,9 @@ func (v *VHost) Bind(b Binding, owner uint64, w persistence.Waiter) (waiting boo
 	if err := v.checkEnds(&b, owner); err != nil {
 		return false, err
 	}
+	if err := v.checkLocalRandom(&b); err != nil {
+		return false, err
+	}
 	var added bool
 	v.changeRoutes(func(r *exchanges.Router[*Queue]) { added, err = r.Bind(b) })
 	switch {
@@ -127,6 +130,19 @@ func (v *VHost) checkEnds(b *Binding, owner uint64) *wire.Error {
 			return err // a missing exchange is reported first
 		}
 		return v.locked(q.name)
+	}
+	return nil
+}
+
+// checkLocalRandom refuses queues that are not classic ones as destinations of a
+// local random exchange, as RabbitMQ does. Called with mu held.
+func (v *VHost) checkLocalRandom(b *Binding) *wire.Error {
+	source, ok := v.router.Exchange(b.Source)
+	if !ok || source.Type != exchanges.TypeLocalRandom || b.ToExchange || b.Key != "" {
+		return nil // if there is something wrong with it, the router says so
+	}
+	if q, ok := v.queues[b.Destination]; ok && q.Quorum() {
+		return wire.Errorf(wire.PreconditionFailed, "Queue type rabbit_quorum_queue not valid for this exchange type")
 	}
 	return nil
 }

@@ -36,7 +36,7 @@ func (b *broker) post(t testing.TB, exchange, key string, p wire.Properties, bod
 		headers = wire.AppendTable(nil, p.Headers)[4:]
 	}
 	view := publishView(t, exchange, key)
-	route := NewRoutes(b.VHost).Find(view, headers, ccOf(headers))
+	route := NewRoutes(b.VHost).Find(view, &wire.PropertyView{Headers: headers}, ccOf(headers))
 	if route.Err != nil {
 		t.Fatal(route.Err)
 	}

@@ -31,24 +31,26 @@ type Routes struct {
 	cached  map[string]*Route // by exchange and key as they are on the wire
 	last    *Route            // the route found last, if it may be used again
 	lastKey []byte
+	single  map[*Queue]*Route // routes to one queue, for messages that are routed one by one
 }
 
 // NewRoutes makes an empty cache over a virtual host's routes.
 func NewRoutes(v *VHost) *Routes {
-	return &Routes{vhost: v, cached: map[string]*Route{}}
+	return &Routes{vhost: v, cached: map[string]*Route{}, single: map[*Queue]*Route{}}
 }
 
-// Find returns where a message goes. headers are the contents of its headers
-// table, nil if it has none, and extra the routing keys of CC and BCC. Routes
-// that depend on either are not remembered. The usual case, the same exchange
-// and key again, costs a comparison.
-func (c *Routes) Find(p *wire.PublishView, headers []byte, extra []string) *Route {
+// Find returns where a message goes. properties may be nil if a delivery mode is
+// all there is, and extra are the routing keys of CC and BCC. Routes that depend
+// on either are not remembered. The usual case, the same exchange and key again,
+// costs a comparison.
+func (c *Routes) Find(p *wire.PublishView, properties *wire.PropertyView, extra []string) *Route {
 	if version := c.vhost.version.Load(); version != c.version {
 		clear(c.cached)
+		clear(c.single)
 		c.version, c.last = version, nil
 	}
 	if len(extra) > 0 {
-		route, _ := c.route(p, headers, extra)
+		route, _ := c.route(p, properties, extra)
 		return route
 	}
 	if c.last != nil && bytes.Equal(c.lastKey, p.ExchangeAndKey) {
@@ -57,7 +59,7 @@ func (c *Routes) Find(p *wire.PublishView, headers []byte, extra []string) *Rout
 	route, ok := c.cached[string(p.ExchangeAndKey)]
 	if !ok {
 		var constant bool
-		if route, constant = c.route(p, headers, nil); !constant {
+		if route, constant = c.route(p, properties, nil); !constant {
 			return route
 		}
 		if len(c.cached) >= maxCachedRoutes {
@@ -69,9 +71,9 @@ func (c *Routes) Find(p *wire.PublishView, headers []byte, extra []string) *Rout
 	return route
 }
 
-// route works a route out; constant says that it depends on exchange and key
-// only.
-func (c *Routes) route(p *wire.PublishView, headers []byte, extra []string) (route *Route, constant bool) {
+// route works a route out; constant says that it is worth remembering, see
+// exchanges.Scratch.Constant.
+func (c *Routes) route(p *wire.PublishView, properties *wire.PropertyView, extra []string) (route *Route, constant bool) {
 	v := c.vhost
 	v.routes.RLock()
 	defer v.routes.RUnlock()
@@ -82,8 +84,18 @@ func (c *Routes) route(p *wire.PublishView, headers []byte, extra []string) (rou
 	case x.Internal:
 		return &Route{Err: wire.Errorf(wire.AccessRefused, "cannot publish to internal exchange '%s' in vhost '%s'", p.Exchange(), v.name)}, true
 	}
-	queues := v.router.Route(&c.scratch, exchanges.Publish[*Queue]{Exchange: x, Key: p.RoutingKey(), CC: extra, Headers: headers})
-	return newRoute(queues), !c.scratch.HeadersRead()
+	queues := v.router.Route(&c.scratch, exchanges.Publish[*Queue]{Exchange: x, Key: p.RoutingKey(), CC: extra, Properties: properties})
+	if c.scratch.Constant() || len(queues) != 1 {
+		return newRoute(queues), c.scratch.Constant()
+	}
+	// Exchanges that hash or choose at random lead to one of a few queues: their
+	// routes are made once and not per message.
+	route, ok = c.single[queues[0]]
+	if !ok {
+		route = newRoute(queues)
+		c.single[queues[0]] = route
+	}
+	return route, false
 }
 
 // SameQueues reports whether messages of both routes go to the same queues, in
@@ -106,7 +118,7 @@ func (v *VHost) routeTo(s *exchanges.Scratch[*Queue], exchange, key string, cc [
 	if !ok {
 		return &Route{}
 	}
-	return newRoute(v.router.Route(s, exchanges.Publish[*Queue]{Exchange: x, Key: []byte(key), CC: cc, Headers: properties.Headers}))
+	return newRoute(v.router.Route(s, exchanges.Publish[*Queue]{Exchange: x, Key: []byte(key), CC: cc, Properties: &properties}))
 }
 
 func newRoute(queues []*Queue) *Route {

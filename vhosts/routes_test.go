@@ -75,7 +75,7 @@ func TestRoutesOfHeadersAndCopies(t *testing.T) {
 	routes := NewRoutes(b.VHost)
 	for n, want := range map[int32]string{1: "one", 2: "two"} {
 		headers := wire.AppendTable(nil, wire.Table{arg("n", n)})[4:]
-		route := routes.Find(publishView(t, "amq.headers", ""), headers, nil)
+		route := routes.Find(publishView(t, "amq.headers", ""), &wire.PropertyView{Headers: headers}, nil)
 		if len(route.Queues) != 1 || route.Queues[0].name != want || route.Durable != (n == 1) {
 			t.Errorf("n=%d leads to %v", n, route)
 		}
@@ -117,6 +117,43 @@ func TestRepeatedRouteAllocations(t *testing.T) {
 	one, two := publishView(t, "", "q"), publishView(t, "amq.direct", "q")
 	if n := testing.AllocsPerRun(100, func() { routes.Find(one, nil, nil); routes.Find(two, nil, nil) }); n != 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// TestRoutesByChance routes one message at a time and expects neither a route
+// made anew for each nor one that outlives its queue.
+func TestRoutesByChance(t *testing.T) {
+	b := openBroker(t, vfs.NewMem())
+	b.declareExchange(t, exchanges.Declaration{Name: "x", Type: exchanges.TypeRandom})
+	for i := range 10 {
+		b.declare(t, fmt.Sprint("q", i), "", 1)
+		b.bind(t, Binding{Source: "x", Destination: fmt.Sprint("q", i)})
+	}
+	routes := NewRoutes(b.VHost)
+	view := publishView(t, "x", "k")
+	reached := func() map[*Route]bool {
+		reached := map[*Route]bool{}
+		for range 1000 {
+			reached[routes.Find(view, nil, nil)] = true
+		}
+		return reached
+	}
+	if n := len(reached()); n != 10 {
+		t.Errorf("10 queues are reached by %d routes", n)
+	}
+	if n := testing.AllocsPerRun(100, func() { routes.Find(view, nil, nil) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+	if _, _, err := b.DeleteQueue("q3", false, false, 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	for route := range reached() {
+		if route.Queues[0].name == "q3" {
+			t.Error("a queue that is gone is still reached")
+		}
+	}
+	if len(routes.cached) != 0 {
+		t.Errorf("%d routes by chance are remembered by their keys", len(routes.cached))
 	}
 }
 

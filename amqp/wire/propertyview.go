@@ -20,6 +20,7 @@ type PropertyView struct {
 	ReplyTo       []byte
 	Expiration    []byte
 	MessageID     []byte
+	Timestamp     []byte // 8 bytes, big-endian
 	UserID        []byte
 }
 
@@ -76,6 +77,8 @@ func (v *PropertyView) Scan(raw []byte) *Error {
 			v.Expiration = value[1:]
 		case FlagMessageID:
 			v.MessageID = value[1:]
+		case FlagTimestamp:
+			v.Timestamp = value
 		case FlagUserID:
 			v.UserID = value[1:]
 		}
