@@ -25,6 +25,7 @@ var (
 	errNoLogin    = &problem{http.StatusUnauthorized, "not_authorized", "Not_Authorized"}
 	errNoManager  = &problem{http.StatusUnauthorized, "not_authorised", "Not management user"}
 	errNoMonitor  = &problem{http.StatusUnauthorized, "not_authorised", "Not monitor user"}
+	errNoAdmin    = &problem{http.StatusUnauthorized, "not_authorised", "Not administrator user"}
 	errNotAllowed = &problem{http.StatusUnauthorized, "not_authorised", "User not authorised to access object"}
 )
 

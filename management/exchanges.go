@@ -28,6 +28,7 @@ func newExchange(v *vhosts.VHost, x *vhosts.Exchange) exchange {
 	return exchange{
 		Name: textJSON(x.Name), VHost: v.Name(), Type: x.Type,
 		Durable: x.Durable, AutoDelete: x.AutoDelete, Internal: x.Internal, Arguments: tableJSON(x.Arguments),
+		Policy: textOrNull(v.ExchangePolicies(x.Name).Policy()),
 	}
 }
 

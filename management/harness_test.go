@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -95,7 +96,13 @@ func visit(t *testing.T, amqp, management net.Addr) *site {
 // body.
 func (s *site) request(method, path, user string, headers ...string) (*http.Response, []byte) {
 	s.t.Helper()
-	r, err := http.NewRequestWithContext(s.t.Context(), method, "http://"+s.management.String()+path, nil)
+	return s.send(method, path, user, "", headers...)
+}
+
+// send is request with a body.
+func (s *site) send(method, path, user, body string, headers ...string) (*http.Response, []byte) {
+	s.t.Helper()
+	r, err := http.NewRequestWithContext(s.t.Context(), method, "http://"+s.management.String()+path, strings.NewReader(body))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -110,11 +117,11 @@ func (s *site) request(method, path, user string, headers ...string) (*http.Resp
 		s.t.Fatal(err)
 	}
 	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
+	answer, err := io.ReadAll(response.Body)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return response, body
+	return response, answer
 }
 
 // get decodes the answer to a GET by guest, which must succeed.

@@ -71,6 +71,9 @@ func (s *Server) newQueue(q *vhosts.QueueStats, owners map[uint64]*amqp.Connecti
 		Memory: q.Resident + uint64(q.Packed), Storage: queueStorage{q.Runs, q.Packed, q.Resident},
 		MessageStats: newMessageStats(&counts, rates), depth: newDepth(&counts, rates),
 	}
+	if p := q.Policies; p != (vhosts.AppliedPolicies{}) {
+		view.Policy, view.OperatorPolicy, view.EffectivePolicy = textOrNull(p.Policy()), textOrNull(p.OperatorPolicy()), tableJSON(p.Definition())
+	}
 	if q.Damaged != nil {
 		view.State, view.Reason = "crashed", q.Damaged.Error()
 	}

@@ -15,6 +15,10 @@ import (
 // more than that it failed.
 type endpoint func(*http.Request) (any, error)
 
+// created is the value of an endpoint that has made what did not exist: 201, with
+// nothing to say.
+type created struct{}
+
 // refusal is an error that is itself the answer, encoded as JSON.
 type refusal interface {
 	error
@@ -52,8 +56,12 @@ func (s *Server) serve(e endpoint) http.HandlerFunc {
 			}
 			status, value = told.statusCode(), told
 		}
-		if value == nil {
+		switch value.(type) {
+		case nil:
 			w.WriteHeader(http.StatusNoContent)
+			return
+		case created:
+			w.WriteHeader(http.StatusCreated)
 			return
 		}
 		s.write(w, status, value)

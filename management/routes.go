@@ -10,6 +10,8 @@ import (
 
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
+
+	"github.com/lagomq/lagomq/vhosts"
 )
 
 // routes says which endpoint answers what. The paths are those of RabbitMQ 4.3's
@@ -56,6 +58,14 @@ func (s *Server) routes() http.Handler {
 
 		get("/bindings", s.bindings)
 		get("/bindings/{vhost}", s.bindings)
+
+		for path, kind := range map[string]vhosts.PolicyKind{"/policies": vhosts.UserPolicy, "/operator-policies": vhosts.OperatorPolicy} {
+			get(path, s.policies(kind))
+			get(path+"/{vhost}", s.policies(kind))
+			get(path+"/{vhost}/{policy}", s.policy(kind))
+			r.Put("/api"+path+"/{vhost}/{policy}", s.serve(s.setPolicy(kind)))
+			r.Delete("/api"+path+"/{vhost}/{policy}", s.serve(s.clearPolicy(kind)))
+		}
 
 		get("/vhosts", s.virtualHosts)
 		get("/vhosts/{vhost}/connections", s.hostConnections)

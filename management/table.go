@@ -57,6 +57,15 @@ func finite(f float64) any {
 	return f
 }
 
+// textOrNull is a name that encodes as null if there is none.
+func textOrNull(s string) *string {
+	if s == "" {
+		return nil
+	}
+	s = textJSON(s)
+	return &s
+}
+
 // textJSON is s, or if it is not text, what RabbitMQ shows instead.
 func textJSON(s string) string {
 	if utf8.ValidString(s) {

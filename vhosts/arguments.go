@@ -38,11 +38,13 @@ var (
 	both    = []string{TypeClassic, TypeQuorum}
 	classic = []string{TypeClassic}
 	quorum  = []string{TypeQuorum}
-	none    = []string{}
+	neither = []string{}
 )
 
 // arguments are the known queue arguments in the order in which a redeclaration
-// is compared (RabbitMQ 4.3, queues: arguments by type).
+// is compared (RabbitMQ 4.3, queues: arguments by type). Delivery limits, consumer
+// timeouts and delayed retries are there for quorum queues only, deduplication is
+// a plugin's.
 var arguments = []argument{
 	{"x-queue-type", both, checkQueueType, true},
 	{"x-expires", both, positiveMilliseconds, true},
@@ -59,18 +61,22 @@ var arguments = []argument{
 	{"x-queue-version", classic, queueVersion, true},
 	{"x-queue-leader-locator", both, oneOf("invalid_queue_locator_arg", "client-local", "balanced", "random", "least-leaders"), true},
 	{"x-quorum-initial-group-size", quorum, positive, true},
-	{"x-delivery-limit", quorum, integer, false},
-	{"x-consumer-timeout", quorum, positiveMilliseconds, false},
-	{"x-consumer-disconnected-timeout", quorum, positiveMilliseconds, false},
-	{"x-delayed-retry-type", quorum, oneOf("invalid_delayed_retry_type", "all", "failed", "returned", "disabled"), false},
-	{"x-delayed-retry-min", quorum, milliseconds, false},
-	{"x-delayed-retry-max", quorum, milliseconds, false},
+	{"x-delivery-limit", both, integer, false},
+	{"x-consumer-timeout", both, positiveMilliseconds, false},
+	{"x-consumer-disconnected-timeout", quorum, positiveMilliseconds, true}, // a broker that is alone loses no consumers so
+	{"x-delayed-retry-type", both, oneOf("invalid_delayed_retry_type", "all", "failed", "returned", "disabled"), false},
+	{"x-delayed-retry-min", both, milliseconds, false},
+	{"x-delayed-retry-max", both, milliseconds, false},
 	{"x-max-in-memory-length", quorum, nonNegative, true},
 	{"x-max-in-memory-bytes", quorum, nonNegative, true},
-	{"x-max-age", none, nil, false},
-	{"x-stream-max-segment-size-bytes", none, nil, false},
-	{"x-stream-filter-size-bytes", none, nil, false},
-	{"x-initial-cluster-size", none, nil, false},
+	{"x-message-deduplication", both, boolean, false},
+	{"x-deduplication-header", both, headerName, false},
+	{"x-cache-size", both, positive, false},
+	{"x-cache-ttl", both, positiveMilliseconds, false},
+	{"x-max-age", neither, nil, false},
+	{"x-stream-max-segment-size-bytes", neither, nil, false},
+	{"x-stream-filter-size-bytes", neither, nil, false},
+	{"x-initial-cluster-size", neither, nil, false},
 }
 
 // checkArguments validates the arguments of a new queue, as RabbitMQ does: the
@@ -278,6 +284,14 @@ func longString(value any) string {
 		return unacceptable(value)
 	}
 	return ""
+}
+
+// headerName accepts what can name a header.
+func headerName(value any) string {
+	if name, ok := value.(string); ok && len(name) > 255 {
+		return "{max_length_exceeded,255}"
+	}
+	return longString(value)
 }
 
 func boolean(value any) string {

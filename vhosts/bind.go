@@ -26,7 +26,11 @@ func (v *VHost) DeclareExchange(d exchanges.Declaration, w persistence.Waiter) (
 	defer v.mu.Unlock()
 	var x *Exchange
 	var created bool
-	v.changeRoutes(func(r *exchanges.Router[*Queue]) { x, created, err = r.Declare(d) })
+	v.changeRoutes(func(r *exchanges.Router[*Queue]) {
+		if x, created, err = r.Declare(d); created {
+			v.configureExchange(r, d.Name)
+		}
+	})
 	switch {
 	case err != nil || !x.Durable:
 		return false, err

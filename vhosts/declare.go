@@ -134,7 +134,7 @@ func (v *VHost) addQueueLocked(d *QueueDeclaration, id uint64) *Queue {
 		vhost: v, name: d.Name, id: id, arguments: d.Arguments,
 		durable: d.Durable, autoDelete: d.AutoDelete, exclusive: d.Exclusive,
 	}
-	q.settings.Store(settingsOf(d.Arguments))
+	q.settings.Store(settingsOf(d.Arguments, v.policies.Load().match(q.target(), q.name)))
 	if d.Exclusive {
 		q.owner = d.Owner
 	}

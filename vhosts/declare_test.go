@@ -63,6 +63,25 @@ func TestArguments(t *testing.T) {
 		accept(queueType, "x-dead-letter-exchange", "x", "")
 		refuse(queueType, "x-dead-letter-routing-key", "routing_key_but_no_dlx_defined", "key")
 		refuse(queueType, "x-dead-letter-routing-key", unacceptableInt, int32(1))
+		// For quorum queues only, or a plugin's, in RabbitMQ.
+		accept(queueType, "x-consumer-timeout", int32(1000))
+		refuse(queueType, "x-consumer-timeout", "{value_zero,0}", int32(0))
+		accept(queueType, "x-delivery-limit", int32(20), int32(-1))
+		refuse(queueType, "x-delivery-limit", notInt, "20")
+		accept(queueType, "x-delayed-retry-type", "all", "failed", "returned", "disabled")
+		refuse(queueType, "x-delayed-retry-type", "invalid_delayed_retry_type", "some")
+		accept(queueType, "x-delayed-retry-min", int32(0))
+		accept(queueType, "x-delayed-retry-max", int32(10))
+		refuse(queueType, "x-delayed-retry-min", "{value_negative,-1}", int32(-1))
+		accept(queueType, "x-message-deduplication", true, false)
+		refuse(queueType, "x-message-deduplication", "{unacceptable_type,longstr}", "true")
+		accept(queueType, "x-deduplication-header", "id", "")
+		refuse(queueType, "x-deduplication-header", unacceptableInt, int32(1))
+		refuse(queueType, "x-deduplication-header", "{max_length_exceeded,255}", strings.Repeat("h", 256))
+		accept(queueType, "x-cache-size", int32(1), int64(1)<<40)
+		refuse(queueType, "x-cache-size", "{value_zero,0}", int32(0))
+		accept(queueType, "x-cache-ttl", int32(1))
+		refuse(queueType, "x-cache-ttl", "{value_zero,0}", int32(0))
 		for _, name := range []string{"x-max-age", "x-stream-max-segment-size-bytes", "x-stream-filter-size-bytes", "x-initial-cluster-size"} {
 			refuse(queueType, name, wrongType, "1D")
 		}
@@ -84,26 +103,16 @@ func TestArguments(t *testing.T) {
 	refuse("classic", "x-queue-version", `"unsupported queue version '1'"`, int32(1))
 	refuse("classic", "x-queue-version", notInt, "2")
 	refuse("quorum", "x-queue-version", wrongType, int32(2))
-	for _, name := range []string{"x-consumer-timeout", "x-consumer-disconnected-timeout"} {
-		accept("quorum", name, int32(1000))
-		refuse("quorum", name, "{value_zero,0}", int32(0))
-		refuse("classic", name, wrongType, int32(1000))
-	}
+	accept("quorum", "x-consumer-disconnected-timeout", int32(1000))
+	refuse("quorum", "x-consumer-disconnected-timeout", "{value_zero,0}", int32(0))
+	refuse("classic", "x-consumer-disconnected-timeout", wrongType, int32(1000))
 	accept("quorum", "x-quorum-initial-group-size", int32(1))
 	refuse("quorum", "x-quorum-initial-group-size", "{value_zero,0}", int32(0))
 	refuse("quorum", "x-quorum-initial-group-size", "{value_negative,-3}", int32(-3))
 	refuse("classic", "x-quorum-initial-group-size", wrongType, int32(3))
-	accept("quorum", "x-delivery-limit", int32(20), int32(-1))
-	refuse("quorum", "x-delivery-limit", notInt, "20")
-	refuse("classic", "x-delivery-limit", wrongType, int32(20))
 	accept("quorum", "x-dead-letter-strategy", "at-most-once", "at-least-once")
 	refuse("quorum", "x-dead-letter-strategy", "invalid_dlx_strategy", "often")
 	refuse("classic", "x-dead-letter-strategy", wrongType, "at-most-once")
-	accept("quorum", "x-delayed-retry-type", "all", "failed", "returned", "disabled")
-	accept("quorum", "x-delayed-retry-min", int32(0))
-	accept("quorum", "x-delayed-retry-max", int32(10))
-	refuse("quorum", "x-delayed-retry-min", "{value_negative,-1}", int32(-1))
-	refuse("classic", "x-delayed-retry-type", wrongType, "all")
 	accept("quorum", "x-max-in-memory-length", int32(1))
 	accept("quorum", "x-max-in-memory-bytes", int32(1))
 	refuse("classic", "x-max-in-memory-length", wrongType, int32(1))
@@ -172,7 +181,7 @@ func TestEquivalence(t *testing.T) {
 		{"classic is the default", "durable", "durable", nil, args{arg("x-queue-type", "classic")}, "", ""},
 		{"default after classic", "durable", "durable", args{arg("x-queue-type", "classic")}, nil, "", ""},
 		{"unknown arguments are not compared", "durable", "durable", args{arg("x-mine", int32(5))}, args{arg("x-mine", "other")}, "", ""},
-		{"arguments of other types are not compared", "durable", "durable", nil, args{arg("x-delivery-limit", int32(5))}, "", ""},
+		{"arguments of other types are not compared", "durable", "durable", nil, args{arg("x-dead-letter-strategy", "at-least-once")}, "", ""},
 		{"order of arguments", "durable", "durable",
 			args{arg("x-expires", int32(5)), arg("x-max-length", int32(1))}, args{arg("x-max-length", int32(1)), arg("x-expires", int32(5))}, "", ""},
 		{"exclusive queues are not durable", "exclusive durable", "exclusive", nil, nil, "", ""},

@@ -20,6 +20,8 @@ import (
 //	'x' vhost id, name           version, name, type, flags, arguments
 //	'q' vhost id, name           version, id, name, flags, arguments
 //	'b' vhost id, binding        version, binding
+//	'p' vhost id, name           version, name, pattern, apply-to, priority, definition
+//	'o' vhost id, name           the same of an operator policy
 //
 //	binding:  source, destination, flags, key, arguments
 //	flags:    bit 0 durable, 1 auto-delete, 2 internal (of an exchange),
@@ -29,6 +31,9 @@ const (
 	exchangeKind = 'x'
 	queueKind    = 'q'
 	bindingKind  = 'b'
+
+	policyKind         = 'p'
+	operatorPolicyKind = 'o'
 
 	metadataVersion = 1
 )
@@ -52,6 +57,14 @@ func queueKey(vhost uint64, name string) []byte {
 
 func bindingKey(vhost uint64, b *Binding) []byte {
 	return appendBinding(binary.BigEndian.AppendUint64([]byte{bindingKind}, vhost), b)
+}
+
+func policyKeyIn(vhost uint64, kind PolicyKind, name string) []byte {
+	octet := byte(policyKind)
+	if kind == OperatorPolicy {
+		octet = operatorPolicyKind
+	}
+	return append(binary.BigEndian.AppendUint64([]byte{octet}, vhost), name...)
 }
 
 func flags(bits ...bool) (octet byte) {
@@ -83,6 +96,14 @@ func encodeQueue(q *Queue) []byte {
 
 func encodeBinding(b *Binding) []byte { return appendBinding([]byte{metadataVersion}, b) }
 
+func encodePolicy(p *Policy) []byte {
+	b := wire.AppendLongString([]byte{metadataVersion}, p.Name)
+	b = wire.AppendLongString(b, p.Pattern)
+	b = wire.AppendLongString(b, p.ApplyTo)
+	b = binary.BigEndian.AppendUint64(b, uint64(p.Priority))
+	return wire.AppendTable(b, p.Definition)
+}
+
 func appendBinding(dst []byte, b *Binding) []byte {
 	dst = wire.AppendLongString(dst, b.Source)
 	dst = wire.AppendLongString(dst, b.Destination)
@@ -100,6 +121,9 @@ type entry struct {
 	queue    QueueDeclaration
 	queueID  uint64
 	binding  Binding
+
+	policy     Policy
+	policyKind PolicyKind
 }
 
 // decodeEntry reads a config entry.
@@ -145,6 +169,14 @@ func decodeEntry(key, value []byte) (e entry, err error) {
 		b.ToExchange = r.Octet()&flagToExchange != 0
 		b.Key = string(r.LongString())
 		b.Arguments = r.Table()
+	case policyKind, operatorPolicyKind:
+		if e.kind == operatorPolicyKind {
+			e.policyKind = OperatorPolicy
+		}
+		p := &e.policy
+		p.Name, p.Pattern, p.ApplyTo = string(r.LongString()), string(r.LongString()), string(r.LongString())
+		p.Priority = int64(r.LongLong())
+		p.Definition = r.Table()
 	default:
 		return e, fmt.Errorf("kind %q is not known to this version of LagoMQ", e.kind)
 	}

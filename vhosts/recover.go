@@ -27,7 +27,7 @@ func (h *Hosts) recover() error {
 	// Entries come in any order of kinds, and later kinds refer to earlier ones.
 	byID := map[uint64]*VHost{}
 	byQueue := map[uint64]*Queue{}
-	for _, kind := range []byte{vhostKind, exchangeKind, queueKind, bindingKind} {
+	for _, kind := range []byte{vhostKind, policyKind, operatorPolicyKind, exchangeKind, queueKind, bindingKind} {
 		for i := range entries {
 			if entries[i].kind != kind {
 				continue
@@ -78,6 +78,12 @@ func (h *Hosts) restore(e *entry, byID map[uint64]*VHost, byQueue map[uint64]*Qu
 	if !ok {
 		return fmt.Errorf("an entry of kind %q belongs to virtual host number %d, which does not exist", e.kind, e.vhost)
 	}
+	if e.kind == policyKind || e.kind == operatorPolicyKind {
+		if err := v.restorePolicy(e.policyKind, e.policy); err != nil {
+			return fmt.Errorf("%s %q: %w", e.policyKind, e.policy.Name, err)
+		}
+		return nil
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	switch e.kind {
@@ -89,6 +95,7 @@ func (h *Hosts) restore(e *entry, byID map[uint64]*VHost, byQueue map[uint64]*Qu
 			if _, _, err := r.Declare(e.exchange); err != nil {
 				return fmt.Errorf("exchange %q: %w", e.exchange.Name, err)
 			}
+			v.configureExchange(r, e.exchange.Name)
 			return nil
 		})
 	default:

@@ -85,6 +85,16 @@ func TestMetadata(t *testing.T) {
 			!got.Arguments.Equal(b.Arguments) {
 			t.Fatalf("binding became %+v, want %+v", got, b)
 		}
+		p := Policy{
+			Name: name.Draw(t, "policy"), Pattern: name.Draw(t, "pattern"), ApplyTo: name.Draw(t, "apply-to"),
+			Priority: rapid.Int64().Draw(t, "priority"), Definition: drawTable(t),
+		}
+		kind := rapid.SampledFrom([]PolicyKind{UserPolicy, OperatorPolicy}).Draw(t, "policy kind")
+		e = decode(policyKeyIn(vhost, kind, p.Name), encodePolicy(&p))
+		if e.policyKind != kind || e.policy.Name != p.Name || e.policy.Pattern != p.Pattern || e.policy.ApplyTo != p.ApplyTo ||
+			e.policy.Priority != p.Priority || !e.policy.Definition.Equal(p.Definition) {
+			t.Fatalf("%s became %s %+v, want %+v", kind, e.policyKind, e.policy, p)
+		}
 	})
 }
 
@@ -97,6 +107,15 @@ func TestMetadataBytes(t *testing.T) {
 	}
 	want := []byte("\x01\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x01q\x01\x00\x00\x00\x00")
 	if got := encodeQueue(&q); !bytes.Equal(got, want) {
+		t.Errorf("value is %q, want %q", got, want)
+	}
+	if got, want := policyKeyIn(1, OperatorPolicy, "p"), []byte("o\x00\x00\x00\x00\x00\x00\x00\x01p"); !bytes.Equal(got, want) {
+		t.Errorf("key is %q, want %q", got, want)
+	}
+	p := Policy{Name: "p", Pattern: "^a", ApplyTo: "all", Priority: -1, Definition: wire.Table{{Name: "expires", Value: int64(7)}}}
+	want = []byte("\x01\x00\x00\x00\x01p\x00\x00\x00\x02^a\x00\x00\x00\x03all\xff\xff\xff\xff\xff\xff\xff\xff" +
+		"\x00\x00\x00\x11\x07expiresl\x00\x00\x00\x00\x00\x00\x00\x07")
+	if got := encodePolicy(&p); !bytes.Equal(got, want) {
 		t.Errorf("value is %q, want %q", got, want)
 	}
 }
@@ -131,6 +150,7 @@ func FuzzDecodeEntry(f *testing.F) {
 	f.Add(exchangeKey(1, "x"), encodeExchange(&Exchange{Name: "x", Type: "topic", Internal: true, Arguments: table}))
 	f.Add(queueKey(1, "q"), encodeQueue(&Queue{name: "q", id: 3, durable: true, arguments: table}))
 	f.Add(bindingKey(1, &b), encodeBinding(&b))
+	f.Add(policyKeyIn(1, OperatorPolicy, "p"), encodePolicy(&Policy{Name: "p", Pattern: ".", ApplyTo: "queues", Definition: table}))
 	f.Fuzz(func(t *testing.T, key, value []byte) {
 		e, err := decodeEntry(key, value)
 		if err != nil {
@@ -147,6 +167,8 @@ func FuzzDecodeEntry(f *testing.F) {
 			again = encodeQueue(&Queue{id: e.queueID, name: e.queue.Name, durable: e.queue.Durable, autoDelete: e.queue.AutoDelete, arguments: e.queue.Arguments})
 		case bindingKind:
 			again = encodeBinding(&e.binding)
+		case policyKind, operatorPolicyKind:
+			again = encodePolicy(&e.policy)
 		}
 		// Unknown flags and spellings of table values may go; the meaning may not.
 		e2, err := decodeEntry(key, again)

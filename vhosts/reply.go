@@ -17,7 +17,7 @@ import (
 // ready is called, with the queue, before c can get its first message.
 func (v *VHost) AddReplyQueue(owner uint64, c *queue.Consumer, ready func(*Queue)) {
 	q := &Queue{vhost: v, name: RandomName(RandomName(ReplyTo+".") + "."), owner: owner, volatile: true}
-	q.settings.Store(settingsOf(nil))
+	q.settings.Store(settingsOf(nil, AppliedPolicies{}))
 	ready(q)
 	q.engine.AddConsumer(c)
 	v.mu.Lock()

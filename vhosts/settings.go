@@ -3,7 +3,11 @@
 
 package vhosts
 
-import "github.com/lagomq/lagomq/amqp/wire"
+import (
+	"math"
+
+	"github.com/lagomq/lagomq/amqp/wire"
+)
 
 // unset is the value of a limit that is not set.
 const unset = -1
@@ -18,6 +22,8 @@ const (
 // the policies that match it come to. It is immutable; a queue whose
 // configuration changes gets another one (see Queue.settingsChangedLocked).
 type settings struct {
+	policies AppliedPolicies // part of which it is
+
 	messageTTL int64 // milliseconds, unset for none
 	expires    int64 // milliseconds that the queue may be unused, 0 for ever
 	maxLength  int64 // ready messages, unset for any number
@@ -89,74 +95,130 @@ var (
 	}
 )
 
-// settingsOf works out what a queue's arguments, which are valid, come to.
-func settingsOf(arguments wire.Table) *settings {
-	c := configuration{arguments: arguments, quorum: typeOf(arguments) == TypeQuorum}
+// settingsOf works out what a queue's arguments, which are valid, and the policies
+// that apply to it come to (RabbitMQ 4.3: argument and policy both set).
+func settingsOf(arguments wire.Table, applied AppliedPolicies) *settings {
+	c := configuration{arguments: arguments, policy: applied.Definition(), quorum: typeOf(arguments) == TypeQuorum}
 	s := &settings{
-		messageTTL: c.number("message-ttl", unset),
-		expires:    c.number("expires", 0),
+		policies: applied,
+
+		messageTTL: c.milliseconds("message-ttl", unset),
+		expires:    c.milliseconds("expires", 0),
 		maxLength:  c.number("max-length", unset),
 		maxBytes:   c.number("max-length-bytes", unset),
-		overflow:   overflows[c.text("overflow")],
+		overflow:   c.overflow(),
 
 		deadLetters:        c.deadLetters(),
-		deadLetterStrategy: deadLetterStrategies[c.text("dead-letter-strategy")],
+		deadLetterStrategy: deadLetterStrategies[c.word("dead-letter-strategy", false)],
 
 		deliveryLimit:   unset,
 		consumerTimeout: 0,
 		retry: retrySettings{
-			kind: retryKinds[c.text("delayed-retry-type")],
-			min:  c.number("delayed-retry-min", 0),
-			max:  c.number("delayed-retry-max", 0),
+			kind: retryKinds[c.word("delayed-retry-type", c.quorum)],
+			min:  c.milliseconds("delayed-retry-min", 0),
+			max:  c.milliseconds("delayed-retry-max", 0),
 		},
-		singleActive: c.flag("single-active-consumer"),
+		priorities:   c.priorities(),
+		singleActive: c.singleActive(),
+
+		dedup: dedupOf(arguments, c.policy),
 	}
 	if c.quorum {
 		s.deliveryLimit, s.consumerTimeout = quorumDeliveryLimit, quorumConsumerTimeout
 	}
-	s.deliveryLimit = max(unset, c.number("delivery-limit", s.deliveryLimit))
-	s.consumerTimeout = c.number("consumer-timeout", s.consumerTimeout)
-	s.priorities = c.priorities()
+	s.deliveryLimit = c.deliveryLimit(s.deliveryLimit)
+	s.consumerTimeout = c.milliseconds("consumer-timeout", s.consumerTimeout)
 	return s
 }
 
 // configuration looks settings up for one queue.
 type configuration struct {
 	arguments wire.Table
+	policy    wire.Table // the merged definition of the policies that apply
 	quorum    bool
 }
 
+func argumentOf(arguments wire.Table, name string) any {
+	value, _ := arguments.Get("x-" + name)
+	return value
+}
+
+// number is the lesser of what argument and policy say.
 func (c *configuration) number(name string, missing int64) int64 {
-	value, _ := c.arguments.Get("x-" + name)
-	if n, ok := wire.Integer(value); ok {
+	value, _ := c.policy.Get(name)
+	n, set := wire.Integer(value)
+	argument, given := wire.Integer(argumentOf(c.arguments, name))
+	switch {
+	case set && given:
+		return min(n, argument)
+	case set:
 		return n
+	case given:
+		return argument
 	}
 	return missing
 }
 
-// text is a setting that is a word, "" if it is not set.
-func (c *configuration) text(name string) string {
-	value, _ := c.arguments.Get("x-" + name)
-	word, _ := value.(string)
+// milliseconds is number for a duration, for which policies know no bound.
+func (c *configuration) milliseconds(name string, missing int64) int64 {
+	return min(c.number(name, missing), maxMilliseconds)
+}
+
+// deliveryLimit is the lesser limit, or missing if neither argument nor policy
+// sets one.
+func (c *configuration) deliveryLimit(missing int64) int64 {
+	value, _ := c.policy.Get("delivery-limit")
+	n, set := wire.Integer(value)
+	argument, given := wire.Integer(argumentOf(c.arguments, "delivery-limit"))
+	switch {
+	case set && given:
+		n = mergeDeliveryLimits(n, argument)
+	case given:
+		n = argument
+	case !set:
+		n = missing
+	}
+	return max(unset, n)
+}
+
+// word is what the argument says, or if there is none the policy; with policyFirst
+// the other way round. It is "" if neither says anything.
+func (c *configuration) word(name string, policyFirst bool) string {
+	word, _ := c.find(name, policyFirst)
 	return word
 }
 
-func (c *configuration) flag(name string) bool {
-	value, _ := c.arguments.Get("x-" + name)
-	set, _ := value.(bool)
-	return set
+func (c *configuration) find(name string, policyFirst bool) (word string, set bool) {
+	value, _ := c.policy.Get(name)
+	word, set = value.(string)
+	argument, given := argumentOf(c.arguments, name).(string)
+	if given && !(set && policyFirst) {
+		return argument, true
+	}
+	return word, set
+}
+
+func (c *configuration) overflow() overflow {
+	o := overflows[c.word("overflow", c.quorum)]
+	if o == rejectPublishDLX && c.quorum {
+		return dropHead // a policy for all queues says so; quorum queues do not know it
+	}
+	return o
 }
 
 func (c *configuration) deadLetters() *deadLetterTarget {
-	value, _ := c.arguments.Get("x-dead-letter-exchange")
-	exchange, ok := value.(string)
-	if !ok {
+	exchange, set := c.find("dead-letter-exchange", false)
+	if !set {
 		return nil
 	}
 	t := &deadLetterTarget{exchange: exchange}
-	value, _ = c.arguments.Get("x-dead-letter-routing-key")
-	t.key, t.rekeyed = value.(string)
+	t.key, t.rekeyed = c.find("dead-letter-routing-key", false)
 	return t
+}
+
+func (c *configuration) singleActive() bool {
+	single, _ := argumentOf(c.arguments, "single-active-consumer").(bool)
+	return single
 }
 
 // quorumPriorities is the highest priority level of every quorum queue.
@@ -166,10 +228,36 @@ func (c *configuration) priorities() int {
 	if c.quorum {
 		return quorumPriorities
 	}
-	if n := c.number("max-priority", unset); n != unset {
+	if n, given := wire.Integer(argumentOf(c.arguments, "max-priority")); given {
 		return int(max(1, n))
 	}
 	return 0
+}
+
+// dedupOf works out what the arguments of a queue or an exchange and its policies
+// say of duplicates; nil if it takes every message. Arguments win.
+func dedupOf(arguments, policy wire.Table) *dedupSettings {
+	find := func(name string) any {
+		if value, given := arguments.Get("x-" + name); given {
+			return value
+		}
+		value, _ := policy.Get(name)
+		return value
+	}
+	if on, _ := find("message-deduplication").(bool); !on {
+		return nil
+	}
+	d := &dedupSettings{header: "x-deduplication-header", size: 128, ttl: unset}
+	if header, ok := find("deduplication-header").(string); ok {
+		d.header = header
+	}
+	if n, ok := wire.Integer(find("cache-size")); ok {
+		d.size = int(min(n, math.MaxInt32))
+	}
+	if n, ok := wire.Integer(find("cache-ttl")); ok {
+		d.ttl = min(n, maxMilliseconds)
+	}
+	return d
 }
 
 // settingsChangedLocked makes new the queue's settings and has each feature act

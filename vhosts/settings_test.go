@@ -50,7 +50,7 @@ func TestSettingsOfArguments(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			want, got := plainSettings(), *settingsOf(test.arguments)
+			want, got := plainSettings(), *settingsOf(test.arguments, AppliedPolicies{})
 			test.change(&want)
 			if want.deadLetters != nil && got.deadLetters != nil {
 				if *want.deadLetters != *got.deadLetters {

@@ -29,6 +29,7 @@ type QueueStats struct {
 	Counters                       QueueCounters
 	IdleSince                      time.Time // zero while it is in use or was never used
 	Damaged                        error     // why the queue is out of service
+	Policies                       AppliedPolicies
 }
 
 // Stats takes a snapshot of the queue.
@@ -44,6 +45,7 @@ func (q *Queue) Stats() QueueStats {
 		Runs: q.engine.RunCount(), Packed: q.engine.ColdBytes(),
 		Consumers: len(q.engine.Consumers()), ExclusiveConsumer: q.exclusively != nil,
 		Counters: q.stats, IdleSince: q.idleSince, Damaged: q.damaged,
+		Policies: q.settings.Load().policies,
 	}
 }
 

@@ -27,6 +27,7 @@ type VHost struct {
 	queues   map[string]*Queue
 	unstable atomic.Int64 // changes proposed and not durable yet
 	totals   QueueTotals
+	policies atomic.Pointer[policies] // never nil; replaced under mu
 
 	// routes guards router: changes happen under mu and routes, look-ups under
 	// routes alone. version is the router's, so that cached routes can be checked
@@ -39,6 +40,7 @@ type VHost struct {
 func newVHost(h *Hosts, name string, id uint64) *VHost {
 	v := &VHost{hosts: h, name: name, id: id, queues: map[string]*Queue{}, router: exchanges.NewRouter[*Queue](name)}
 	v.version.Store(v.router.Version())
+	v.policies.Store(new(policies))
 	return v
 }
 

@@ -21,6 +21,9 @@ const (
 	queueKind    = 'q'
 	bindingKind  = 'b'
 
+	policyKind         = 'p'
+	operatorPolicyKind = 'o'
+
 	metadataVersion = 1
 )
 
@@ -45,6 +48,7 @@ type catalog struct {
 	queues    map[uint64]*declared
 	byName    map[member]*declared // queues
 	bindings  []*declared
+	policies  []*declared
 	malformed []finding
 	lastID    uint64 // the greatest id that is mentioned
 }
@@ -63,7 +67,7 @@ func newCatalog() *catalog {
 }
 
 // add takes a piece of metadata. What declares neither virtual hosts, exchanges,
-// queues nor bindings is passed over.
+// queues, bindings nor policies is passed over.
 func (c *catalog) add(key, value []byte) {
 	d, err := decodeDeclared(bytes.Clone(key), value)
 	if err != nil {
@@ -81,6 +85,8 @@ func (c *catalog) add(key, value []byte) {
 		c.byName[member{d.vhost, d.name}] = d
 	case bindingKind:
 		c.bindings = append(c.bindings, d)
+	case policyKind, operatorPolicyKind:
+		c.policies = append(c.policies, d)
 	}
 }
 
@@ -94,7 +100,7 @@ func decodeKey(key []byte) *declared {
 	switch kind := key[0]; kind {
 	case vhostKind:
 		d.kind, d.name = kind, string(key[1:])
-	case exchangeKind, queueKind, bindingKind:
+	case exchangeKind, queueKind, bindingKind, policyKind, operatorPolicyKind:
 		if len(key) >= 9 {
 			d.kind, d.vhost, d.name = kind, binary.BigEndian.Uint64(key[1:]), string(key[9:])
 		}
@@ -138,6 +144,12 @@ func decodeDeclared(key, value []byte) (*declared, error) {
 		r.Octet()      // flags
 		r.LongString() // routing key
 		r.Table()
+	case policyKind, operatorPolicyKind:
+		r.LongString() // name
+		r.LongString() // pattern
+		r.LongString() // apply-to
+		r.LongLong()   // priority
+		r.Table()
 	}
 	if err := r.Complete(); err != nil {
 		return d, err
@@ -178,6 +190,10 @@ func (c *catalog) describe(d *declared) string {
 		return fmt.Sprintf("queue %q", d.name) + in
 	case bindingKind:
 		return fmt.Sprintf("binding of %q to %q", d.destination, d.source) + in
+	case policyKind:
+		return fmt.Sprintf("policy %q", d.name) + in
+	case operatorPolicyKind:
+		return fmt.Sprintf("operator policy %q", d.name) + in
 	}
 	return fmt.Sprintf("metadata %q", d.key)
 }
@@ -211,6 +227,11 @@ func (c *catalog) dangling() (list []*declared) {
 	for _, q := range c.queues {
 		if orphan(q) {
 			list = append(list, q)
+		}
+	}
+	for _, p := range c.policies {
+		if orphan(p) {
+			list = append(list, p)
 		}
 	}
 	for _, b := range c.bindings {

@@ -104,7 +104,8 @@ func newTestDir(t *testing.T) testDir {
 	s.Propose(0, w, vhostEntry(root, "/"), vhostEntry(other, "other"),
 		exchangeEntry(root, "events"),
 		queueEntry(root, d.orders, "orders", quorum), queueEntry(root, d.audit, "audit", nil), queueEntry(other, d.others, "orders", nil),
-		bindingEntry(root, "events", "orders"), bindingEntry(root, "events", "audit"), bindingEntry(other, "amq.topic", "orders"))
+		bindingEntry(root, "events", "orders"), bindingEntry(root, "events", "audit"), bindingEntry(other, "amq.topic", "orders"),
+		policyEntry('p', other, "limits"), policyEntry('o', root, "guard"))
 	var first *persistence.Share
 	for i := range uint64(3) {
 		r := persistence.NewRun(body{page(4)})
@@ -169,6 +170,13 @@ func bindingEntry(vhost uint64, source, destination string) persistence.Record {
 	b = wire.AppendLongString(b, "#")
 	b = wire.AppendTable(b, nil)
 	return persistence.SetConfig(append(memberKey('b', vhost, ""), b...), append([]byte{1}, b...))
+}
+
+func policyEntry(kind byte, vhost uint64, name string) persistence.Record {
+	v := wire.AppendLongString([]byte{1}, name)
+	v = wire.AppendLongString(wire.AppendLongString(v, "^orders"), "queues")
+	v = wire.AppendTable(binary.BigEndian.AppendUint64(v, 1), wire.Table{{Name: "max-length", Value: int64(5)}})
+	return persistence.SetConfig(memberKey(kind, vhost, name), v)
 }
 
 // spoil flips a bit in the value of the n-th record, from 0, whose key begins with
@@ -374,7 +382,9 @@ func TestRepair(t *testing.T) {
 		"exchange": {config("x"), 0, []string{`exchange "events"`, `binding of "audit" to "events"`}, 18, []string{"virtual host /: 2 queues, 0 exchanges, 0 bindings"}},
 		"virtual host": {config("v/"), 0, []string{`virtual host "/"`, "can be declared again"}, 18,
 			[]string{"virtual host /: 2 queues, 1 exchange, 2 bindings", "virtual host other: 1 queue"}},
-		"counter": {[]byte("mboot"), 0, []string{"the database's own counters"}, 18, []string{"last stop not orderly"}},
+		"policy":          {config("p"), 0, []string{`policy "limits" in virtual host "other"`}, 18, []string{"virtual host other: 1 queue"}},
+		"operator policy": {config("o"), 0, []string{`operator policy "guard" in virtual host "/"`}, 18, []string{"virtual host other: 1 queue"}},
+		"counter":         {[]byte("mboot"), 0, []string{"the database's own counters"}, 18, []string{"last stop not orderly"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -400,7 +410,8 @@ func TestRepairOfSeveralVHosts(t *testing.T) {
 	d := newTestDir(t)
 	d.spoil(t, []byte("cv/"), 0)
 	d.spoil(t, []byte("cvother"), 0)
-	contains(t, must(t, "repair", "--data-dir", d.dir, "--yes"), `queue "audit"`, `queue "orders"`, `exchange "events"`, "repaired")
+	contains(t, must(t, "repair", "--data-dir", d.dir, "--yes"), `queue "audit"`, `queue "orders"`, `exchange "events"`,
+		`policy "limits"`, `operator policy "guard"`, "repaired")
 	contains(t, must(t, "inspect", "--data-dir", d.dir), "in all: 0 messages ready", "everything is sound")
 }
 
