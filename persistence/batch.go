@@ -70,6 +70,9 @@ type batchWriter struct {
 	*flight
 	name  uint64 // index of the names of this batch's bodies, once one needs it
 	parts uint32 // bodies written
+
+	times  Times  // of the run being put
+	stamps []byte // likewise
 }
 
 // putRun writes the entries of the run's living shares and, if there are any,
@@ -78,6 +81,7 @@ func (w *batchWriter) putRun(r *Run) error {
 	body := r.body
 	r.body = nil
 	defer body.Release()
+	w.takeTimes(body)
 	for i := -1; i < len(r.others); i++ {
 		sh := &r.inline
 		if i >= 0 {
@@ -105,6 +109,18 @@ func (w *batchWriter) putRun(r *Run) error {
 	return nil
 }
 
+// takeTimes has the entries that follow say when the body's messages arrived.
+func (w *batchWriter) takeTimes(body Body) {
+	w.times, w.stamps = Times{}, w.stamps[:0]
+	timed, ok := body.(TimedBody)
+	if !ok {
+		return
+	}
+	if w.times = timed.Times(); w.times.Stamped {
+		w.stamps = timed.AppendStamps(w.stamps)
+	}
+}
+
 // putBody names the run and writes its body.
 func (w *batchWriter) putBody(r *Run, body Body) error {
 	if w.name == 0 {
@@ -127,9 +143,10 @@ func (w *batchWriter) putEntry(sh *Share) error {
 	w.fresh = append(w.fresh, sh)
 	w.stored.messages.Add(int64(sh.count))
 	w.stored.bytes.Add(int64(sh.bytes))
-	op := w.batch.SetDeferred(entryKeyLen, sealLen+entryPayloadLen)
+	e := entry{name: sh.run.name, count: sh.count, bytes: sh.bytes, shared: sh.run.shared, times: w.times, stamps: w.stamps}
+	op := w.batch.SetDeferred(entryKeyLen, sealLen+e.size())
 	putEntryKey(op.Key, sh.run.entrySpace(), sh.queue, sh.first)
-	entry{name: sh.run.name, count: sh.count, bytes: sh.bytes, shared: sh.run.shared}.put(op.Value[sealLen:])
+	e.put(op.Value[sealLen:])
 	seal(op.Key, op.Value)
 	return op.Finish()
 }

@@ -24,7 +24,7 @@ const (
 )
 
 const (
-	formatVersion = 2 // 1 was never released
+	formatVersion = 3 // those before were never released
 	formatLine    = "lagomq store %d\n"
 )
 

@@ -131,7 +131,7 @@ func TestDirectoryIsRefusedUntouched(t *testing.T) {
 		want  error
 		says  []string
 	}{
-		"newer format":   {write(formatFile, "lagomq store 3\n"), ErrForeign, []string{"format 3", "start the version that made it"}},
+		"newer format":   {write(formatFile, "lagomq store 4\n"), ErrForeign, []string{"format 4", "start the version that made it"}},
 		"older format":   {write(formatFile, "lagomq store 1\n"), ErrForeign, []string{"format 1", "start the version that made it"}},
 		"garbled format": {write(formatFile, "something\nelse"), ErrForeign, []string{formatFile}},
 		"empty format":   {write(formatFile, ""), ErrForeign, []string{formatFile}},

@@ -17,6 +17,10 @@ import "encoding/binary"
 //	condemned  'p' queue(8) first(8) last(8)
 //	body       'b' group(8) index(8) part(4)
 //
+// An entry says where the body of a run is, how many messages it has, and when they
+// arrived; if they have times of their own, as they expire one by one, those too:
+// what is due in a queue is told from its directory, without further keys.
+//
 // queue is the id of one incarnation of a queue, first the number in that
 // queue of a run's first message. A body's name is the group that agreed on
 // it, the index of the commit in that group's log, and its part (position) in

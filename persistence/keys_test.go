@@ -51,7 +51,12 @@ func FuzzKeys(f *testing.F) {
 func FuzzUnseal(f *testing.F) {
 	key := entryKey(spaceDirectory, 7, 8)
 	sound := make([]byte, sealLen+entryPayloadLen)
-	entry{count: 1}.put(sound[sealLen:])
+	(&entry{count: 1}).put(sound[sealLen:])
+	seal(key, sound)
+	f.Add(sound)
+	stamped := entry{count: 1, times: Times{Arrived: 1, Due: 2, Stamped: true}, stamps: []byte{3}}
+	sound = make([]byte, sealLen+stamped.size())
+	stamped.put(sound[sealLen:])
 	seal(key, sound)
 	f.Add(sound)
 	f.Add([]byte{valueVersion})

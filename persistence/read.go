@@ -48,6 +48,48 @@ func (s *Store) ReadRuns(shares []*Share, use func(i int, body []byte, err error
 	}
 }
 
+// ReadStamps reads the stamps of shares' messages, see [TimedBody], without reading
+// their bodies. use is called for each, in their order,
+// with its position and either the stamps, which it must not keep, or an error as
+// [Store.ReadRun] returns it.
+func (s *Store) ReadStamps(shares []*Share, use func(i int, stamps []byte, err error)) {
+	g, err := s.beginRead()
+	if err != nil {
+		for i := range shares {
+			use(i, nil, err)
+		}
+		return
+	}
+	defer g.endRead()
+	for i, sh := range shares {
+		g.readStamps(sh, func(stamps []byte, err error) { use(i, stamps, err) })
+	}
+}
+
+func (g *generation) readStamps(sh *Share, use func(stamps []byte, err error)) {
+	if !sh.stored.Load() || sh.dropped.Load() {
+		use(nil, ErrNotStored)
+		return
+	}
+	key := entryKey(sh.run.entrySpace(), sh.queue, sh.first)
+	value, closer, err := get(g.db, key)
+	switch {
+	case err == nil:
+		var e entry
+		e, err = unsealEntry(key, value, sh.queue)
+		use(e.stamps, err)
+		_ = closer.Close() // returns a block to the cache
+	case g.hasFailed():
+		use(nil, fmt.Errorf("read times of run %d of queue %d: %w", sh.first, sh.queue, ErrFailed))
+	case sh.dropped.Load():
+		use(nil, ErrNotStored) // dropped meanwhile
+	case errors.Is(err, pebble.ErrNotFound):
+		use(nil, damaged(key, sh.queue, "the entry is missing"))
+	default:
+		use(nil, fmt.Errorf("read times of run %d of queue %d: %w", sh.first, sh.queue, readError(err)))
+	}
+}
+
 // bodyReader reads bodies. As one burst's runs have neighbouring names, the next
 // one is mostly where the last one ended.
 type bodyReader struct {

@@ -82,7 +82,8 @@ type RecoveredRun struct {
 	Count   uint32
 	Bytes   uint64
 	Settled Settled // which of the messages are settled
-	Place   Place   // for Warm
+	Times   Times
+	Place   Place // for Warm
 }
 
 // Recover calls visit for each run in the directories of all queues, in the
@@ -159,7 +160,7 @@ func (r *recovery) entry(key, value []byte) error {
 	if n := len(r.unknown); n > 0 && r.unknown[n-1] == queue || r.isCondemned(queue, first) {
 		return nil
 	}
-	run := RecoveredRun{Queue: queue, First: first, Count: e.count, Bytes: e.bytes, Place: e.place()}
+	run := RecoveredRun{Queue: queue, First: first, Count: e.count, Bytes: e.bytes, Place: e.place(), Times: e.times}
 	if run.Settled, err = r.mark(queue, first); err != nil {
 		return err
 	}

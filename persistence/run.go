@@ -37,6 +37,24 @@ type GrowingBody interface {
 	Grow(more Body) bool
 }
 
+// TimedBody is a Body that knows when its messages arrived and are due. The entries
+// of its run say so.
+type TimedBody interface {
+	Body
+	Times() Times
+	// AppendStamps appends what tells the same of each message without the body, in
+	// the caller's own encoding, for [Store.ReadStamps]. It is called if the times are
+	// Stamped, and must not block.
+	AppendStamps(dst []byte) []byte
+}
+
+// Times are when a run's messages arrived and are due, in milliseconds since 1970.
+type Times struct {
+	Arrived uint64 // the first of them, 0 if it is not known
+	Due     uint64 // the earliest, 0 if none is ever due
+	Stamped bool   // its messages have stamps
+}
+
 // Run is one burst's messages, stored once under one name and shared by the
 // queues that take them. It belongs to the goroutine that made it until it is
 // proposed with [PutRun], at most once; from then on it belongs to the store.

@@ -23,7 +23,9 @@ const (
 
 // Lengths of the fixed payloads.
 const (
-	entryPayloadLen   = bodyKeyLen - 1 + 4 + 8 + 1 // name, count, bytes, flags
+	entryPayloadLen   = bodyKeyLen - 1 + 4 + 8 + 1 // name, count, bytes, flags; times may follow
+	arrivedLen        = 8                          // of the times: the first arrival
+	dueLen            = 8                          // and, if messages have stamps, the earliest due time, and the stamps
 	settledPayloadLen = 4 * 8
 	numberPayloadLen  = 8
 )
@@ -98,10 +100,29 @@ type entry struct {
 	count  uint32
 	bytes  uint64
 	shared bool // flag bit 0: entries of other queues may name the same body
+	times  Times
+	stamps []byte // aliases the value; flag bit 1: there are some
 }
 
-// put writes e into dst, which must be entryPayloadLen long.
-func (e entry) put(dst []byte) {
+// Flags of an entry.
+const (
+	entryShared = 1 << iota
+	entryStamped
+)
+
+// size is the length of the payload.
+func (e *entry) size() int {
+	switch {
+	case e.times.Arrived == 0:
+		return entryPayloadLen
+	case !e.times.Stamped:
+		return entryPayloadLen + arrivedLen
+	}
+	return entryPayloadLen + arrivedLen + dueLen + len(e.stamps)
+}
+
+// put writes e into dst, which must be of e's size.
+func (e *entry) put(dst []byte) {
 	_ = dst[entryPayloadLen-1]
 	binary.BigEndian.PutUint64(dst, e.name.group)
 	binary.BigEndian.PutUint64(dst[8:], e.name.index)
@@ -110,15 +131,28 @@ func (e entry) put(dst []byte) {
 	binary.BigEndian.PutUint64(dst[24:], e.bytes)
 	dst[32] = 0
 	if e.shared {
-		dst[32] = 1
+		dst[32] |= entryShared
+	}
+	if e.times.Arrived == 0 {
+		return
+	}
+	binary.BigEndian.PutUint64(dst[entryPayloadLen:], e.times.Arrived)
+	if e.times.Stamped {
+		dst[32] |= entryStamped
+		rest := dst[entryPayloadLen+arrivedLen:]
+		binary.BigEndian.PutUint64(rest, e.times.Due)
+		copy(rest[dueLen:], e.stamps)
 	}
 }
 
 // unsealEntry verifies and decodes a directory entry.
 func unsealEntry(key, value []byte, queue uint64) (entry, error) {
-	p, err := unsealFixed(key, value, queue, entryPayloadLen)
+	p, err := unseal(key, value, queue)
 	if err != nil {
 		return entry{}, err
+	}
+	if len(p) < entryPayloadLen {
+		return entry{}, damaged(key, queue, "payload has %d bytes, not %d", len(p), entryPayloadLen)
 	}
 	e := entry{
 		name: runName{
@@ -128,7 +162,19 @@ func unsealEntry(key, value []byte, queue uint64) (entry, error) {
 		},
 		count:  binary.BigEndian.Uint32(p[20:]),
 		bytes:  binary.BigEndian.Uint64(p[24:]),
-		shared: p[32]&1 != 0,
+		shared: p[32]&entryShared != 0,
+	}
+	e.times.Stamped = p[32]&entryStamped != 0
+	switch times := p[entryPayloadLen:]; {
+	case len(times) == 0 && !e.times.Stamped:
+	case len(times) == arrivedLen && !e.times.Stamped, len(times) >= arrivedLen+dueLen && e.times.Stamped:
+		e.times.Arrived = binary.BigEndian.Uint64(times)
+		if e.times.Stamped {
+			e.times.Due = binary.BigEndian.Uint64(times[arrivedLen:])
+			e.stamps = times[arrivedLen+dueLen:]
+		}
+	default:
+		return entry{}, damaged(key, queue, "times of %d bytes", len(times))
 	}
 	if e.count == 0 || e.count > MaxRunMessages {
 		return entry{}, damaged(key, queue, "a run of %d messages", e.count)

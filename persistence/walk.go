@@ -114,7 +114,7 @@ func (w *walk) directory() error {
 			return err
 		}
 		r := InspectedRun{
-			RecoveredRun: RecoveredRun{Queue: queue, First: first, Count: e.count, Bytes: e.bytes, Place: e.place()},
+			RecoveredRun: RecoveredRun{Queue: queue, First: first, Count: e.count, Bytes: e.bytes, Place: e.place(), Times: e.times},
 			Condemned:    w.condemned.isCondemned(queue, first),
 		}
 		r.Settled = w.mark(queue, first)

@@ -65,7 +65,7 @@ func (q *Queue) collectLocked() {
 // let go of.
 func (q *Queue) spillLocked(r *queue.Run) {
 	r.Page.Hold() // the store's
-	run := persistence.NewVolatileRun(r.Page)
+	run := newRun(r.Page, true)
 	if q.engine.Spilled(r, run.Share(q.id, r.First, r.Count, r.Bytes)) {
 		q.records = append(q.records, persistence.PutRun(run))
 	} else {

@@ -165,9 +165,9 @@ func (j *janitor) join(q *Queue, resting bool) bool {
 // newRun returns a run with a page as its body.
 func newRun(page *queue.Page, volatile bool) *persistence.Run {
 	if volatile {
-		return persistence.NewVolatileRun(page)
+		return persistence.NewVolatileRun((*growingPage)(page))
 	}
-	return persistence.NewRun(page)
+	return persistence.NewRun((*growingPage)(page))
 }
 
 // member is a run that is to be written anew, as it was under the queue's lock.

@@ -23,6 +23,7 @@ type Publication struct {
 //
 // Called by a connection's reader without locks.
 func (h *Hosts) Publish(r *Route, page *queue.Page, persistent bool, w persistence.Waiter) {
+	page.Arrive(h.timers.now())
 	if persistent && r.Durable && len(r.Queues) == 1 && page.Small() && r.Queues[0].extend(page, w) {
 		return
 	}
@@ -35,6 +36,7 @@ func (h *Hosts) Publish(r *Route, page *queue.Page, persistent bool, w persisten
 	}
 }
 
+// newPublication makes a publication of a page that has arrived.
 func newPublication(r *Route, page *queue.Page, persistent bool) Publication {
 	if !persistent || !r.Durable {
 		return Publication{page: page}
@@ -57,6 +59,12 @@ func (g *growingPage) AppendTo(dst []byte) []byte { return g.page().AppendTo(dst
 
 // Release implements [persistence.Body].
 func (g *growingPage) Release() { g.page().Release() }
+
+// Times implements [persistence.TimedBody].
+func (g *growingPage) Times() persistence.Times { return persistence.Times(g.page().Times()) }
+
+// AppendStamps implements [persistence.TimedBody].
+func (g *growingPage) AppendStamps(dst []byte) []byte { return g.page().AppendStamps(dst) }
 
 // Grow implements [persistence.GrowingBody].
 func (g *growingPage) Grow(more persistence.Body) bool {
@@ -140,7 +148,9 @@ func (h *Hosts) commitTx(publications []TxPublication, settlements []Settlement,
 		}
 	}()
 	var records []persistence.Record
+	now := h.timers.now()
 	for i := range publications {
+		publications[i].Page.Arrive(now)
 		p := newPublication(publications[i].Route, publications[i].Page, publications[i].Persistent)
 		for _, q := range publications[i].Route.Queues {
 			q.publish(&p)

@@ -117,7 +117,7 @@ func (v *VHost) restoreRoutes(change func(*exchanges.Router[*Queue]) error) (err
 func (q *Queue) restoreRun(r *persistence.RecoveredRun) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if err := q.engine.Restore(r.First, r.Count, r.Bytes, queue.Bitmap(r.Settled), queue.Place(r.Place)); err != nil {
+	if err := q.engine.Restore(r.First, r.Count, r.Bytes, queue.Bitmap(r.Settled), queue.Place(r.Place), queue.Times(r.Times)); err != nil {
 		return fmt.Errorf("directory of queue %q: %w", q.name, err)
 	}
 	return nil

@@ -31,7 +31,7 @@ type Keeper interface {
 // is gone as a whole leaves nothing but its numbers behind. Runs come in order of
 // their numbers, which may have gaps between runs, before anything is appended. The
 // engine must have a Keeper.
-func (e *Engine) Restore(first uint64, count uint32, bytes uint64, settled Bitmap, place Place) error {
+func (e *Engine) Restore(first uint64, count uint32, bytes uint64, settled Bitmap, place Place, times Times) error {
 	l := e.level(Level(first))
 	if first < l.next || count == 0 || count > MaxRunMessages || l.dir.tail.len() > 0 {
 		return fmt.Errorf("run of %d messages from number %d does not follow number %d", count, first, l.next)
@@ -40,6 +40,7 @@ func (e *Engine) Restore(first uint64, count uint32, bytes uint64, settled Bitma
 		return fmt.Errorf("run of %d messages from number %d has marks past its end", count, first)
 	}
 	r := Run{First: first, Count: count, Bytes: bytes, settled: settled, gone: settled.Count()}
+	r.setTimes(times)
 	l.next = r.end()
 	l.ahead.done = l.next
 	if r.Done() {

@@ -162,7 +162,7 @@ func TestManySmallRunsBecomeFull(t *testing.T) {
 		var e Engine
 		e.Keeper = placer{}
 		for i := range uint64(total) {
-			must(t, e.Restore(i, 1, 16, Bitmap{}, Place{Index: i}))
+			must(t, e.Restore(i, 1, 16, Bitmap{}, Place{Index: i}, Times{}))
 		}
 		join(&e, true)
 		must(t, e.Check())
@@ -224,7 +224,7 @@ func BenchmarkRestore(b *testing.B) {
 	for b.Loop() {
 		e := Engine{Keeper: placer{}}
 		for i := range uint64(4) {
-			must(b, e.Restore(i*burst, burst, 1024*burst, Bitmap{}, Place{Index: 1<<40 + i}))
+			must(b, e.Restore(i*burst, burst, 1024*burst, Bitmap{}, Place{Index: 1<<40 + i}, Times{}))
 		}
 	}
 }

@@ -33,6 +33,9 @@ func (e *Engine) Extensible(level uint8) *Run {
 // returned just before, whose Weight was before.
 func (e *Engine) Extended(r *Run, before uint64) {
 	bytes, count := r.Page.BodyBytes()-r.Bytes, uint32(r.Page.Len())-r.Count
+	if r.Page.stamped() {
+		r.setTimes(r.Page.Times())
+	}
 	r.Count += count
 	r.Bytes += bytes
 	l := e.find(Level(r.First))
@@ -44,6 +47,9 @@ func (e *Engine) Extended(r *Run, before uint64) {
 	e.residentBodies += bytes
 }
 
+// extendTime is how long, in milliseconds, a page takes messages after its first.
+const extendTime = 1000
+
 // Weight is what the page costs, in bytes of memory, its spare room included.
 func (p *Page) Weight() uint64 { return weight(p) }
 
@@ -54,10 +60,20 @@ const extendBytes = 4 << 10
 // Small reports whether it is worth copying the page's messages into another.
 func (p *Page) Small() bool { return len(p.buf) <= extendBytes }
 
+// KeepTimes gives every message of the page a stamp, so that a page that takes
+// them does not take them for messages of its own time.
+func (p *Page) KeepTimes() {
+	for len(p.stamps) < len(p.messages) {
+		p.stamps = append(p.stamps, Stamp{Arrived: p.arrived})
+	}
+}
+
 // Take appends the messages of a small page, or none and returns false if they
-// would make more than a run.
+// would make more than a run, or came much later. Without stamps they count as
+// having arrived with the page's first.
 func (p *Page) Take(other *Page) bool {
-	if len(p.messages)+len(other.messages) > MaxRunMessages || len(p.buf)+len(other.buf) > MaxRunBytes {
+	if len(p.messages)+len(other.messages) > MaxRunMessages || len(p.buf)+len(other.buf) > MaxRunBytes ||
+		other.arrived-p.arrived > extendTime {
 		return false
 	}
 	offset := uint32(len(p.buf))
@@ -67,5 +83,11 @@ func (p *Page) Take(other *Page) bool {
 	}
 	p.buf = append(p.buf, other.buf...)
 	p.bodies += other.bodies
+	if len(other.stamps) > 0 {
+		for len(p.stamps) < len(p.messages)-len(other.messages) {
+			p.stamps = append(p.stamps, Stamp{Arrived: p.arrived})
+		}
+		p.stamps = append(p.stamps, other.stamps...)
+	}
 	return true
 }

@@ -63,6 +63,7 @@ func (l *log) append(page *Page, stored any) *Run {
 		First: l.next, Count: uint32(page.Len()), Bytes: page.BodyBytes(),
 		Stored: stored, Volatile: stored == nil,
 	}
+	r.setTimes(page.Times())
 	l.q.hold(r, page)
 	l.dir.push(r)
 	l.next = r.end()

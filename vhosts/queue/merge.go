@@ -208,11 +208,15 @@ func (e *Engine) Gather(group []*Run, page *Page, stored any) (*Run, bool) {
 	if list == nil {
 		return nil, false
 	}
-	r := &Run{First: group[0].First, Stored: stored, Volatile: group[0].Volatile}
+	r := &Run{
+		First: group[0].First, Stored: stored, Volatile: group[0].Volatile,
+		Arrived: group[0].Arrived, stamped: group[0].stamped,
+	}
 	held := page != nil // do all have their pages
 	for _, m := range group {
 		r.Count += m.Count
 		r.Bytes += m.Bytes
+		r.join(m)
 		held = held && m.Page != nil
 		e.dropPage(m)
 		m.gone = m.Count
@@ -229,6 +233,13 @@ func (e *Engine) Gather(group []*Run, page *Page, stored any) (*Run, bool) {
 		l.ahead.bare = min(l.ahead.bare, r.First)
 	}
 	return r, true
+}
+
+// join takes over the times of a run that becomes part of r.
+func (r *Run) join(m *Run) {
+	r.stamped = r.stamped || m.stamped || m.Arrived != r.Arrived
+	r.Arrived = min(r.Arrived, m.Arrived)
+	r.due = earlier(r.due, m.due)
 }
 
 // Scatter gives a group up that Scattered gave out: its messages could not be

@@ -487,7 +487,7 @@ func (m *machine) recover(t *rapid.T) {
 		m.model.messages = slices.DeleteFunc(m.model.messages, func(q *modelMessage) bool {
 			return q.number >= first && settled.Has(uint32(q.number-first))
 		})
-		if err := e.Restore(first, uint32(count), uint64(8*count), settled, m.keeper.restore(first, count)); err != nil {
+		if err := e.Restore(first, uint32(count), uint64(8*count), settled, m.keeper.restore(first, count), Times{}); err != nil {
 			t.Fatal(err)
 		}
 		if int(settled.Count()) == count {

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -33,7 +34,9 @@ const (
 type Page struct {
 	buf      []byte
 	messages []message
-	bodies   uint64 // body bytes of all messages
+	bodies   uint64  // body bytes of all messages
+	arrived  uint64  // when its messages arrived, 0 if that is not known
+	stamps   []Stamp // of the first messages, those that have times of their own, see Stamp
 
 	pages   *Pages // nil: never used again
 	holders atomic.Int32
@@ -117,6 +120,7 @@ func (p *Page) AppendDead(envelope, header, body []byte, rekeyed bool) {
 func (p *Page) AppendFrom(other *Page, i int) {
 	p.Append(other.Message(i))
 	p.messages[len(p.messages)-1].envelope = other.messages[i].envelope
+	p.stampLike(other.Stamp(i))
 }
 
 // AppendNothing takes up the position of a message that is gone for good, so that
@@ -162,6 +166,7 @@ func (p *Page) Message(i int) (envelope, header, body []byte) {
 // Reset empties the page for reuse by its filler; nobody else may hold it.
 func (p *Page) Reset() {
 	p.buf, p.messages, p.bodies = p.buf[:0], p.messages[:0], 0
+	p.arrived, p.stamps = 0, p.stamps[:0]
 }
 
 // Compact returns a page with the same messages that wastes little memory: the
@@ -180,29 +185,45 @@ func (p *Page) exact() *Page {
 		buf:      append(make([]byte, 0, len(p.buf)), p.buf...),
 		messages: append(make([]message, 0, len(p.messages)), p.messages...),
 		bodies:   p.bodies,
+		arrived:  p.arrived,
+		stamps:   slices.Clone(p.stamps),
 	}
 }
 
 // A page's stored form, all integers big-endian:
 //
-//	count uint32
+//	count uint32 (bit 31: the times follow, 30: and stamps)
+//	[time of arrival uint64]
+//	[length of stamps uint32, stamps: see AppendStamps]
 //	count times: envelope uint16 (bit 15: dead-lettered, 14: rekeyed), header uint32, body uint32
 //	the page's buffer
 const (
 	pageHeadSize    = 4
+	pageTimeSize    = 8
+	pageStampsSize  = 4
 	pageMessageSize = 2 + 4 + 4
+
+	timedFlag   = 1 << 31
+	stampedFlag = 1 << 30
 )
 
 var errPage = errors.New("page is malformed")
 
 // Size is the length of the page's stored form in bytes.
 func (p *Page) Size() int {
-	return pageHeadSize + pageMessageSize*len(p.messages) + len(p.buf)
+	size := pageHeadSize + pageMessageSize*len(p.messages) + len(p.buf)
+	if p.arrived != 0 {
+		size += pageTimeSize
+		if p.stamped() {
+			size += pageStampsSize + p.stampsSize()
+		}
+	}
+	return size
 }
 
 // AppendTo appends the page's stored form to dst.
 func (p *Page) AppendTo(dst []byte) []byte {
-	dst = binary.BigEndian.AppendUint32(dst, uint32(len(p.messages)))
+	dst = p.appendHead(dst)
 	for i := range p.messages {
 		m := &p.messages[i]
 		dst = binary.BigEndian.AppendUint16(dst, m.envelope)
@@ -210,6 +231,67 @@ func (p *Page) AppendTo(dst []byte) []byte {
 		dst = binary.BigEndian.AppendUint32(dst, m.body)
 	}
 	return append(dst, p.buf...)
+}
+
+// appendHead appends what comes before the messages.
+func (p *Page) appendHead(dst []byte) []byte {
+	count := uint32(len(p.messages))
+	switch {
+	case p.arrived == 0:
+		return binary.BigEndian.AppendUint32(dst, count)
+	case !p.stamped():
+		dst = binary.BigEndian.AppendUint32(dst, count|timedFlag)
+		return binary.BigEndian.AppendUint64(dst, p.arrived)
+	}
+	dst = binary.BigEndian.AppendUint32(dst, count|timedFlag|stampedFlag)
+	dst = binary.BigEndian.AppendUint64(dst, p.arrived)
+	at := len(dst)
+	dst = p.AppendStamps(append(dst, 0, 0, 0, 0))
+	binary.BigEndian.PutUint32(dst[at:], uint32(len(dst)-at-pageStampsSize))
+	return dst
+}
+
+// parseHead reads what comes before the messages and returns how many these are,
+// and the rest.
+func (p *Page) parseHead(b []byte) (count int64, rest []byte, err error) {
+	whole := len(b)
+	if whole < pageHeadSize {
+		return 0, nil, fmt.Errorf("%w: %d bytes are too few", errPage, whole)
+	}
+	head := binary.BigEndian.Uint32(b)
+	count, b = int64(head&^(timedFlag|stampedFlag)), b[pageHeadSize:]
+	if head&timedFlag != 0 {
+		if len(b) < pageTimeSize || binary.BigEndian.Uint64(b)-1 >= maxTime {
+			return 0, nil, fmt.Errorf("%w: no time of arrival in %d bytes", errPage, whole)
+		}
+		p.arrived, b = binary.BigEndian.Uint64(b), b[pageTimeSize:]
+	}
+	if head&stampedFlag != 0 {
+		size := int64(0)
+		if len(b) >= pageStampsSize {
+			size, b = int64(binary.BigEndian.Uint32(b)), b[pageStampsSize:]
+		}
+		if size == 0 || p.arrived == 0 || int64(len(b)) < size {
+			return 0, nil, fmt.Errorf("%w: %d bytes of stamps in %d bytes", errPage, size, whole)
+		}
+		if err := p.parseStamps(b[:size], count); err != nil {
+			return 0, nil, err
+		}
+		b = b[size:]
+	}
+	if count > MaxRunMessages || int64(len(b)) < pageMessageSize*count {
+		return 0, nil, fmt.Errorf("%w: %d messages in %d bytes", errPage, count, whole)
+	}
+	return count, b, nil
+}
+
+// parseStamps reads the stamps of a page of count messages.
+func (p *Page) parseStamps(b []byte, count int64) error {
+	err := ParseStamps(b, p.arrived, func(_ int, s Stamp) { p.stamps = append(p.stamps, s) })
+	if err == nil && int64(len(p.stamps)) > count {
+		return fmt.Errorf("%w: %d stamps for %d messages", errPage, len(p.stamps), count)
+	}
+	return err
 }
 
 // ParsePage reads a page from its stored form. The page keeps b.
@@ -239,18 +321,14 @@ func (p *Pages) Parse(b []byte) (*Page, error) {
 // parse fills in the messages of an empty page and returns what its buffer is to
 // hold.
 func (p *Page) parse(b []byte) (content []byte, err error) {
-	if len(b) < pageHeadSize {
-		return nil, fmt.Errorf("%w: %d bytes are too few", errPage, len(b))
-	}
-	count := int64(binary.BigEndian.Uint32(b))
-	if count > MaxRunMessages || int64(len(b)) < pageHeadSize+pageMessageSize*count {
-		return nil, fmt.Errorf("%w: %d messages in %d bytes", errPage, count, len(b))
+	count, lengths, err := p.parseHead(b)
+	if err != nil {
+		return nil, err
 	}
 	if int64(cap(p.messages)) < count {
 		p.messages = make([]message, count)
 	}
 	p.messages = p.messages[:count]
-	lengths := b[pageHeadSize:]
 	content = lengths[pageMessageSize*count:]
 	at, bodies := uint64(0), uint64(0)
 	for i := range p.messages {

@@ -190,7 +190,10 @@ func TestParsePageErrors(t *testing.T) {
 		{"no count", "3 bytes are too few", good[:3]},
 		{"too many messages", "257 messages", change(0, MaxRunMessages+1)},
 		{"count beyond input", "200 messages in", change(0, 200)},
-		{"huge count", "4294967295 messages", change(0, 1<<32-1)},
+		{"huge count", "1073741823 messages", change(0, 1<<30-1)},
+		{"no time", "no time of arrival", change(0, 2|timedFlag)[:11]},
+		{"a time of 0", "no time of arrival", append(binary.BigEndian.AppendUint64(change(0, 2|timedFlag)[:4], 0), good[4:]...)},
+		{"stamps without a time", "bytes of stamps in", change(0, 2|stampedFlag)},
 		{"cut short", "message 1 ends at byte 34 of 33", good[:len(good)-1]},
 		{"too long", "messages end at byte 34 of 35", append(slices.Clone(good), 0)},
 		{"huge header", "message 0 ends at byte 4294967306 of 34", change(6, 1<<32-1)},
@@ -215,6 +218,11 @@ func FuzzParsePage(f *testing.F) {
 	f.Add(newPage(7, 3, 20).AppendTo(nil))
 	f.Add(newPage(0, 256, 0).AppendTo(nil))
 	f.Add([]byte{0, 0, 1, 0})
+	for _, p := range []*Page{newPage(7, 3, 20), newPage(7, 3, 20)} {
+		p.ExpireAfter(1000)
+		p.Arrive(1_700_000_000_000)
+		f.Add(p.AppendTo(nil))
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p, err := ParsePage(b)
 		copied, copyErr := new(Pages).Parse(b)

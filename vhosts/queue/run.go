@@ -20,6 +20,11 @@ type Run struct {
 	// that is in memory only. It belongs to the shell; the engine passes it on.
 	Stored any
 
+	// Arrived is when the first message arrived, in milliseconds since 1970; 0 if that
+	// is not known.
+	Arrived uint64
+	due     uint64 // when the first one is due, 0 if none is
+
 	settled Bitmap // messages that are gone: acked, dropped, purged, or sent without ack
 
 	Count uint32 // messages; they are numbered First..First+Count-1
@@ -31,6 +36,8 @@ type Run struct {
 	// Volatile says that the run does not survive a restart, as nobody asked for it
 	// to be stored. Only runs of one kind are joined.
 	Volatile bool
+
+	stamped bool // its messages have times of their own, see Stamp
 
 	loading  bool // a Loads effect for it is under way
 	spilling bool // a Spills effect for it is under way, or done and the page still here
@@ -45,6 +52,9 @@ func (r *Run) Settled() Bitmap { return r.settled }
 // Done says that every message of the run is settled, or that its messages belong
 // to another run now.
 func (r *Run) Done() bool { return r.gone == r.Count }
+
+// setTimes sets when the run's messages arrived and are due.
+func (r *Run) setTimes(t Times) { r.Arrived, r.due, r.stamped = t.Arrived, t.Due, t.Stamped }
 
 // end is the number after the run's last message.
 func (r *Run) end() uint64 { return r.First + uint64(r.Count) }

@@ -25,6 +25,7 @@ type segment struct {
 	count      int    // packed runs
 	live       uint64 // unsettled messages of packed runs
 	bytes      uint64 // their body bytes, see Run.liveBytes
+	due        uint64 // when the first message of packed runs is due, 0 if none is
 	small      int    // packed runs that may be joined and were not looked at for it
 	warm       runs   // runs after the packed ones
 }
@@ -33,10 +34,11 @@ type segment struct {
 // and its entry in the directory.
 const segmentSize = int(unsafe.Sizeof(segment{}) + unsafe.Sizeof((*segment)(nil)))
 
-// mark is where a packed run ends, in numbers and in the store.
+// mark is where a packed run ends, in numbers and in the store, and when it arrived.
 type mark struct {
-	end   uint64
-	place Place
+	end     uint64
+	place   Place
+	arrived uint64
 }
 
 // A packed run is told from the one before it:
@@ -48,6 +50,8 @@ type mark struct {
 //	bytes
 //	index of the place, as signed difference
 //	part of the place
+//	[time of arrival, as signed difference]
+//	[time from there until it is due]
 //	[settled, 32 bytes]
 //
 // Integers are varints, so that neighbours of 256 small messages take 8 bytes.
@@ -56,10 +60,13 @@ const (
 	tagMoved
 	tagSettled
 	tagVolatile
+	tagArrived // at another time than the run before
+	tagDue
+	tagStamped
 )
 
 // packedMax is the most bytes a packed run can take.
-const packedMax = 2 + 6*binary.MaxVarintLen64 + 8*len(Bitmap{})
+const packedMax = 2 + 8*binary.MaxVarintLen64 + 8*len(Bitmap{})
 
 // pack adds a run at the end of the packed ones, which has no handle any more.
 func (s *segment) pack(r *Run, p Place) {
@@ -79,6 +86,18 @@ func (s *segment) pack(r *Run, p Place) {
 	b = binary.AppendUvarint(b, r.Bytes)
 	b = binary.AppendVarint(b, int64(p.Index-s.last.place.Index))
 	b = binary.AppendUvarint(b, uint64(p.Part))
+	if r.Arrived != s.last.arrived {
+		tag |= tagArrived
+		b = binary.AppendVarint(b, int64(r.Arrived-s.last.arrived))
+	}
+	if r.due != 0 {
+		tag |= tagDue
+		b = binary.AppendVarint(b, int64(r.due-r.Arrived))
+		s.due = earlier(s.due, r.due)
+	}
+	if r.stamped {
+		tag |= tagStamped
+	}
 	if r.gone > 0 {
 		tag |= tagSettled
 		for _, w := range r.settled {
@@ -90,7 +109,7 @@ func (s *segment) pack(r *Run, p Place) {
 	}
 	b[0] = tag
 	s.packed = append(s.packed, b...)
-	s.last = mark{r.end(), p}
+	s.last = mark{r.end(), p, r.Arrived}
 	s.end = max(s.end, r.end())
 	s.count++
 	s.live += uint64(r.live())
@@ -121,10 +140,16 @@ func (u *unpacker) next(r *Run) Place {
 	}
 	r.Count = uint32(u.uvarint()) + 1
 	r.Bytes = u.uvarint()
-	difference, n := binary.Varint(u.packed)
-	u.packed = u.packed[n:]
-	p.Index += uint64(difference)
+	p.Index += uint64(u.varint())
 	p.Part = uint32(u.uvarint())
+	r.Arrived = u.last.arrived
+	if tag&tagArrived != 0 {
+		r.Arrived += uint64(u.varint())
+	}
+	if tag&tagDue != 0 {
+		r.due = r.Arrived + uint64(u.varint())
+	}
+	r.stamped = tag&tagStamped != 0
 	if tag&tagSettled != 0 {
 		for i := range r.settled {
 			r.settled[i] = binary.LittleEndian.Uint64(u.packed[8*i:])
@@ -133,12 +158,18 @@ func (u *unpacker) next(r *Run) Place {
 		r.gone = r.settled.Count()
 	}
 	r.Volatile = tag&tagVolatile != 0
-	u.last = mark{r.end(), p}
+	u.last = mark{r.end(), p, r.Arrived}
 	return p
 }
 
 func (u *unpacker) uvarint() uint64 {
 	v, n := binary.Uvarint(u.packed)
+	u.packed = u.packed[n:]
+	return v
+}
+
+func (u *unpacker) varint() int64 {
+	v, n := binary.Varint(u.packed)
 	u.packed = u.packed[n:]
 	return v
 }
@@ -183,5 +214,5 @@ func (s *segment) unpack(k Keeper) {
 	}
 	s.warm = runs{list: append(list, s.warm.all()...)}
 	s.packed, s.last = nil, mark{}
-	s.count, s.live, s.bytes, s.small = 0, 0, 0, 0
+	s.count, s.live, s.bytes, s.due, s.small = 0, 0, 0, 0, 0
 }

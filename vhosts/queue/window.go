@@ -7,15 +7,16 @@ package queue
 // with Loads effects, and Trim lets go of pages, see there.
 
 // What a page in memory costs besides its contents, in bytes: the page with its
-// run and their entries, and each message's entry in the page.
+// run and their entries, each message's entry in the page, and its stamp.
 const (
 	pageOverhead    = 160
 	messageOverhead = 16
+	stampOverhead   = 16
 )
 
 // weight is what a page costs, in bytes of memory, its spare room included.
 func weight(p *Page) uint64 {
-	return uint64(cap(p.buf) + pageOverhead + messageOverhead*cap(p.messages))
+	return uint64(cap(p.buf) + pageOverhead + messageOverhead*cap(p.messages) + stampOverhead*cap(p.stamps))
 }
 
 func (e *Engine) load(r *Run, fx *Effects) {
