@@ -50,10 +50,15 @@ func (q *Queue) trimToLocked(limit, spill uint64) {
 	q.countResidentLocked()
 }
 
-// restLocked lets go of every page that can be read back.
+// restLocked lets go of every page that can be read back, and of the room kept for
+// the next step's effects: of ten thousand idle queues that is ten megabytes.
 func (q *Queue) restLocked() {
 	q.engine.Rest()
 	q.engine.ReleasePages()
+	q.fx = queue.Effects{}
+	if len(q.records) == 0 {
+		q.records = nil
+	}
 	q.countResidentLocked()
 }
 
