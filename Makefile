@@ -23,8 +23,8 @@ build: ## the binary, bin/lagomq
 test: ## all tests that need nothing but Go; PKG=./amqp/... for some
 	$(GO) test $(PKG)
 
-race: ## the same under the race detector
-	CGO_ENABLED=1 $(GO) test -race $(PKG)
+race: ## the same under the race detector, with fewer random samples
+	CGO_ENABLED=1 $(GO) test -race -short $(PKG)
 
 crash-long: ## crashes of new random histories for CRASHTIME
 	LAGOMQ_CRASH_TIME=$(CRASHTIME) $(GO) test ./vhosts -run '^TestSimulation$$' -count=1 -timeout 0 -v
