@@ -20,10 +20,7 @@ import (
 // arrived; the others are written again, as they were, and the store goes on.
 
 // probeFile is written to find out whether the disk works again.
-const (
-	probeFile = "PROBE"
-	probeSize = 1 << 20
-)
+const probeFile = "PROBE"
 
 // generationFailed is called when the disk has failed a generation, on any
 // goroutine, with whatever locks of Pebble's. It does not block. The store goes
@@ -128,14 +125,14 @@ func (s *Store) restore(old *generation) {
 		s.idle.Wait() // until nobody but us touches the flights
 	}
 	s.mu.Unlock()
-	delay := s.opts.RetryDelay
+	delay, longest := s.opts.RetryDelay, maxRetryDelay
 	for {
 		select {
 		case <-time.After(delay):
 		case <-s.life.Done():
 			return
 		}
-		delay = min(2*delay, maxRetryDelay)
+		delay = min(2*delay, longest)
 		if err := s.probe(); err != nil {
 			s.opts.Logger.Debug("disk does not work yet", slog.Any("error", err))
 			continue
@@ -153,24 +150,51 @@ func (s *Store) restore(old *generation) {
 			s.giveUp(nil, err)
 			return
 		}
+		// A database that fails leaves goroutines behind that wait for ever, with what
+		// they hold. On a disk that takes the probe and fails again they must not add up.
+		longest = maxReopenDelay
 		s.opts.Logger.Error("store cannot be reopened yet", slog.Any("error", err))
 	}
 }
 
-const maxRetryDelay = 5 * time.Second
+const (
+	// maxRetryDelay is the longest time between two probes of a disk that fails them.
+	maxRetryDelay = 5 * time.Second
+	// maxReopenDelay is the same once a disk has taken a probe and failed the
+	// database.
+	maxReopenDelay = time.Minute
+)
 
-// probe writes something to the disk.
+// probe writes as much to the disk as it takes to open the database: what its log
+// holds becomes tables, and what has not arrived is written again.
 func (s *Store) probe() (err error) {
 	path := s.opts.FS.PathJoin(s.opts.Dir, probeFile)
 	f, err := s.opts.FS.Create(path, vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(make([]byte, probeSize))
+	step := make([]byte, 1<<20)
+	for left := s.reopenBytes(); left > 0 && err == nil; left -= int64(len(step)) {
+		_, err = f.Write(step)
+	}
 	if err == nil {
 		err = f.Sync()
 	}
 	return errors.Join(err, f.Close(), s.opts.FS.Remove(path))
+}
+
+// reopenBytes is about how much reopening the database writes.
+func (s *Store) reopenBytes() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	bytes := 2 * s.opts.MemTableSize
+	for _, f := range s.unsynced {
+		bytes += int64(len(f.body))
+	}
+	for _, f := range s.flights {
+		bytes += int64(len(f.body))
+	}
+	return bytes
 }
 
 // reopen opens the database again and writes what has not arrived. The flights
