@@ -35,7 +35,7 @@ func (w *batchWriter) record(r *Record) error {
 	case kindDrop:
 		return w.drop(r.share)
 	case kindDelivered:
-		return w.delivered(r.rare.queue, r.rare.upTo)
+		return w.delivered(r.rare.queue, r.rare.numbers)
 	case kindForget:
 		return w.forget(r.rare.queue, r.rare.from, r.rare.upTo)
 	case kindDropQueue:
@@ -212,10 +212,10 @@ func (w *batchWriter) dropQueue(queue uint64) error {
 	return op.Finish()
 }
 
-func (w *batchWriter) delivered(queue, upTo uint64) error {
+func (w *batchWriter) delivered(queue uint64, upTo []uint64) error {
 	key := make([]byte, deliveredKeyLen)
 	putDeliveredKey(key, queue)
-	return setNumber(w.batch, key, upTo)
+	return w.batch.Set(key, sealNumbers(key, upTo), nil)
 }
 
 func (w *batchWriter) setConfig(key, value []byte) error {

@@ -31,6 +31,7 @@ type Record struct {
 type rareRecord struct {
 	queue      uint64
 	from, upTo uint64
+	numbers    []uint64
 	reclaimed  *reclaimed
 	key, value []byte
 }
@@ -55,10 +56,10 @@ func Drop(sh *Share) Record {
 	return Record{kind: kindDrop, share: sh}
 }
 
-// Delivered notes, at an orderly stop, that of the queue's messages those with
-// numbers below upTo may have been delivered.
-func Delivered(queue, upTo uint64) Record {
-	return Record{kind: kindDelivered, rare: &rareRecord{queue: queue, upTo: upTo}}
+// Delivered notes, at an orderly stop, numbers that tell which of the queue's
+// messages may have been delivered. What they mean is the caller's affair.
+func Delivered(queue uint64, upTo ...uint64) Record {
+	return Record{kind: kindDelivered, rare: &rareRecord{queue: queue, numbers: upTo}}
 }
 
 // Forget drops all the queue's runs with first numbers from from up to, not

@@ -105,9 +105,9 @@ func (s *Store) Recover(visit func(*RecoveredRun) (exists bool, err error)) erro
 	for _, c := range r.condemned {
 		s.reclaimer.add(c)
 		if s.forgotten == nil {
-			s.forgotten = make(map[uint64]uint64)
+			s.forgotten = make(map[uint64][]uint64)
 		}
-		s.forgotten[c.queue] = max(s.forgotten[c.queue], c.last+1)
+		s.forgotten[c.queue] = append(s.forgotten[c.queue], c.last+1)
 	}
 	for _, queue := range r.unknown {
 		s.Propose(0, nil, Forget(queue, 0, math.MaxUint64), DropQueue(queue))
@@ -116,9 +116,9 @@ func (s *Store) Recover(visit func(*RecoveredRun) (exists bool, err error)) erro
 }
 
 // Forgotten returns, after Recover and before traffic begins, the queues of which
-// the store still has runs that count as deleted, see [Forget], with the number
-// that comes after them. The queue must not use any below it.
-func (s *Store) Forgotten() map[uint64]uint64 { return s.forgotten }
+// the store still has runs that count as deleted, with the end of each [Forget].
+// The queue must not use any number that was forgotten.
+func (s *Store) Forgotten() map[uint64][]uint64 { return s.forgotten }
 
 // recovery is one run of Recover.
 type recovery struct {
@@ -213,10 +213,10 @@ func (e *entry) place() Place {
 	return p
 }
 
-// Delivered returns up to which number the messages of queues had been delivered
-// at the last stop. Of a queue that is missing, or if the last stop was not
-// orderly, every message may have been.
-func (s *Store) Delivered() (map[uint64]uint64, error) {
+// Delivered returns what was noted at the last stop by [Delivered]. Of a queue that
+// is missing, or if the last stop was not orderly, every message may have been
+// delivered.
+func (s *Store) Delivered() (map[uint64][]uint64, error) {
 	if !s.orderly {
 		return nil, nil
 	}
@@ -225,14 +225,13 @@ func (s *Store) Delivered() (map[uint64]uint64, error) {
 		return nil, err
 	}
 	defer g.endRead()
-	upTo := make(map[uint64]uint64)
+	upTo := make(map[uint64][]uint64)
 	err = g.scan(spaceDelivered, func(key, value []byte) error {
 		queue, ok := parseDeliveredKey(key)
 		if !ok {
 			return damaged(key, 0, "the key has %d bytes", len(key))
 		}
-		n, err := unsealNumber(key, value, queue)
-		upTo[queue] = n
+		upTo[queue], err = unsealNumbers(key, value, queue)
 		return err
 	})
 	if err != nil {

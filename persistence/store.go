@@ -52,7 +52,7 @@ type Store struct {
 	workers   sync.WaitGroup // housekeeper and reclaimer
 	measure   chan struct{}  // asks the housekeeper to measure the disk's space
 	reclaimer reclaimer
-	forgotten map[uint64]uint64 // see Forgotten; constant after Recover
+	forgotten map[uint64][]uint64 // see Forgotten; constant after Recover
 	bodies    sharedBodies
 	counters  counters
 	stored    storedTotals

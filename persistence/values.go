@@ -202,11 +202,31 @@ func unsealSettled(key, value []byte, queue uint64) (s Settled, err error) {
 }
 
 // sealNumber returns the sealed value of a single number.
-func sealNumber(key []byte, n uint64) []byte {
-	value := make([]byte, sealLen, sealLen+numberPayloadLen)
-	value = binary.BigEndian.AppendUint64(value, n)
+func sealNumber(key []byte, n uint64) []byte { return sealNumbers(key, []uint64{n}) }
+
+// sealNumbers returns the sealed value of a list of numbers.
+func sealNumbers(key []byte, list []uint64) []byte {
+	value := make([]byte, sealLen, sealLen+numberPayloadLen*len(list))
+	for _, n := range list {
+		value = binary.BigEndian.AppendUint64(value, n)
+	}
 	seal(key, value)
 	return value
+}
+
+// unsealNumbers is the inverse of sealNumbers.
+func unsealNumbers(key, value []byte, queue uint64) (list []uint64, err error) {
+	p, err := unseal(key, value, queue)
+	if err != nil {
+		return nil, err
+	}
+	if len(p)%numberPayloadLen != 0 {
+		return nil, damaged(key, queue, "payload has %d bytes, not a multiple of %d", len(p), numberPayloadLen)
+	}
+	for ; len(p) > 0; p = p[numberPayloadLen:] {
+		list = append(list, binary.BigEndian.Uint64(p))
+	}
+	return list, nil
 }
 
 // unsealNumber is the inverse of sealNumber.

@@ -76,7 +76,7 @@ func (w *walk) delivered() error {
 		if _, ok := parseDeliveredKey(key); !ok {
 			return damaged(key, 0, "the key has %d bytes", len(key))
 		}
-		_, err := unsealNumber(key, value, 0)
+		_, err := unsealNumbers(key, value, 0)
 		return err
 	})
 }

@@ -123,18 +123,22 @@ func (q *Queue) restoreRun(r *persistence.RecoveredRun) error {
 	return nil
 }
 
-// restoreNumbers sees to it that no number below next is given to a message again,
-// and makes the messages below delivered redeliveries, or all of them if it is not
-// known how far they were delivered.
-func (q *Queue) restoreNumbers(next, delivered uint64, known bool) {
+// restoreNumbers sees to it that no number that was forgotten is given to a message
+// again, and makes the messages below those in delivered redeliveries, each of one
+// level, or all of them if it is not known how far they were delivered.
+func (q *Queue) restoreNumbers(forgotten, delivered []uint64, known bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.engine.SkipTo(next)
-	if !known {
-		delivered = q.engine.Next(0)
+	for _, end := range forgotten {
+		q.engine.SkipTo(end)
 	}
-	q.engine.SkipTo(delivered)
-	q.engine.RedeliverBelow(delivered)
+	for _, upTo := range delivered {
+		q.engine.SkipTo(upTo)
+		q.engine.RedeliverBelow(upTo)
+	}
+	if !known {
+		q.engine.RedeliverAll()
+	}
 }
 
 // create makes a virtual host unless it exists, and waits until it is durable.

@@ -139,9 +139,7 @@ func (v *VHost) recordDelivered() {
 			continue
 		}
 		q.mu.Lock()
-		for _, upTo := range q.engine.Delivered() {
-			v.hosts.store.Propose(0, nil, persistence.Delivered(q.id, upTo))
-		}
+		v.hosts.store.Propose(0, nil, persistence.Delivered(q.id, q.engine.Delivered()...))
 		q.mu.Unlock()
 	}
 }

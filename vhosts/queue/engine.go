@@ -132,8 +132,16 @@ func (e *Engine) SkipTo(n uint64) {
 
 // RedeliverBelow makes every message below number n, of n's level, count as handed
 // out before, so that it is delivered with the redelivered flag. Recovery calls it
-// with what an orderly stop recorded, or with Next after an unclean one.
+// with what an orderly stop recorded.
 func (e *Engine) RedeliverBelow(n uint64) { e.level(Level(n)).redeliveredBelow = n }
+
+// RedeliverAll makes every message that is in the queue count as handed out before.
+// Recovery calls it after an unclean stop.
+func (e *Engine) RedeliverAll() {
+	for _, l := range e.levels {
+		l.redeliveredBelow = l.next
+	}
+}
 
 // Delivered returns for each level that was ever used the number below which every
 // message of it has been handed out at least once, and at or above which none has.
