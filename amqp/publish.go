@@ -21,6 +21,7 @@ type openRun struct {
 	route      *vhosts.Route
 	persistent bool
 	page       *queue.Page
+	aside      asideRuns // open too
 }
 
 // received deals with a message that is complete.
@@ -37,6 +38,7 @@ func (ch *channel) received() *wire.Error {
 		if route, header, deliveryMode, err = ch.examine(); err != nil {
 			return err
 		}
+		route = route.For(vhosts.PriorityOf(&ch.conn.properties))
 	}
 	if route.Err != nil {
 		return route.Err
@@ -201,7 +203,10 @@ func (ch *channel) confirmLater() {
 func (c *conn) gather(ch *channel, route *vhosts.Route, persistent bool, header []byte) {
 	m, r := &ch.content, &c.run
 	size := len(m.publish.ExchangeAndKey) + len(header) + len(m.body)
-	if r.channel != ch || r.persistent != persistent || !r.page.Fits(size) || !r.route.SameQueues(route) {
+	if r.channel == ch && r.route != route && r.persistent == persistent && r.route.Beside(route) {
+		r.turnTo(route, &c.server.pages)
+	}
+	if r.channel != ch || r.persistent != persistent || !r.page.Fits(size) || !r.route.Same(route) {
 		c.publishRun()
 		r.channel, r.route, r.persistent = ch, route, persistent
 		if r.page == nil {
@@ -214,11 +219,16 @@ func (c *conn) gather(ch *channel, route *vhosts.Route, persistent bool, header 
 	}
 }
 
-// publishRun puts the open run, if there is one, into its queues.
+// publishRun puts the open run, if there is one, into its queues, and with it those
+// aside.
 func (c *conn) publishRun() {
 	r := &c.run
 	ch := r.channel
 	if ch == nil {
+		return
+	}
+	if len(r.aside.turns) > 0 {
+		c.publishAside()
 		return
 	}
 	r.channel = nil

@@ -55,7 +55,7 @@ var arguments = []argument{
 	{"x-max-length", both, nonNegative, false},
 	{"x-max-length-bytes", both, nonNegative, false},
 	{"x-overflow", both, nil, false}, // the values depend on the type, see checkOverflow
-	{"x-max-priority", classic, maxPriority, false},
+	{"x-max-priority", classic, maxPriority, true},
 	{"x-single-active-consumer", both, boolean, false},
 	{"x-queue-mode", classic, oneOf("invalid_queue_mode", "default", "lazy"), true},
 	{"x-queue-version", classic, queueVersion, true},

@@ -140,7 +140,7 @@ func (q *Queue) address(publications []TxPublication, scratch *exchanges.Scratch
 	if target.rekeyed {
 		key, cc = target.key, nil
 	}
-	route := q.vhost.routeTo(scratch, target.exchange, key, cc, header)
+	route := q.vhost.routeTo(scratch, target.exchange, key, cc, header).For(PriorityOf(&properties))
 	if len(route.Queues) == 0 {
 		return publications
 	}

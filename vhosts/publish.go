@@ -4,15 +4,18 @@
 package vhosts
 
 import (
+	"slices"
+
 	"github.com/lagomq/lagomq/persistence"
 	"github.com/lagomq/lagomq/vhosts/queue"
 )
 
 // Publication is one run on its way into its queues.
 type Publication struct {
-	page *queue.Page
-	run  *persistence.Run // nil if nothing of it is to be stored
-	kept bool             // page is compact, as it stays longer than the call
+	priority Priority
+	page     *queue.Page
+	run      *persistence.Run // nil if nothing of it is to be stored
+	kept     bool             // page is compact, as it stays longer than the call
 }
 
 // Publish puts the messages of page into the queues of a route, as one run. If
@@ -24,7 +27,7 @@ type Publication struct {
 // Called by a connection's reader without locks.
 func (h *Hosts) Publish(r *Route, page *queue.Page, persistent bool, w persistence.Waiter) {
 	page.Arrive(h.timers.now())
-	if persistent && r.Durable && len(r.Queues) == 1 && page.Small() && r.Queues[0].extend(page, w) {
+	if persistent && r.Durable && len(r.Queues) == 1 && page.Small() && r.Queues[0].extend(r.priority, page, w) {
 		return
 	}
 	p := newPublication(r, page, persistent)
@@ -39,11 +42,11 @@ func (h *Hosts) Publish(r *Route, page *queue.Page, persistent bool, w persisten
 // newPublication makes a publication of a page that has arrived.
 func newPublication(r *Route, page *queue.Page, persistent bool) Publication {
 	if !persistent || !r.Durable {
-		return Publication{page: page}
+		return Publication{priority: r.priority, page: page}
 	}
 	page = page.Compact()
 	page.Hold() // the store's
-	return Publication{page: page, run: persistence.NewRun((*growingPage)(page)), kept: true}
+	return Publication{priority: r.priority, page: page, run: persistence.NewRun((*growingPage)(page)), kept: true}
 }
 
 // growingPage is a page as a [persistence.GrowingBody].
@@ -104,12 +107,22 @@ type TxPublication struct {
 }
 
 // openPublication returns the page that the next message of a transaction goes
-// to: that of the last publication if it goes the same way and has room for size
-// more bytes, or a new one.
+// to: that of the last publication that went the same way, if only messages of
+// other priorities came after it and it has room for size more bytes, or a new one.
 func openPublication(publications *[]TxPublication, r *Route, persistent bool, size int) *queue.Page {
-	if n := len(*publications); n > 0 {
-		if last := &(*publications)[n-1]; last.Persistent == persistent && last.Page.Fits(size) && last.Route.SameQueues(r) {
+	for i := range slices.Backward(*publications) {
+		last := &(*publications)[i]
+		if last.Persistent != persistent {
+			break
+		}
+		if last.Route.Same(r) {
+			if !last.Page.Fits(size) {
+				break
+			}
 			return last.Page
+		}
+		if !last.Route.Beside(r) {
+			break
 		}
 	}
 	page := new(queue.Page)

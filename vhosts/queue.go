@@ -91,14 +91,15 @@ func (q *Queue) publish(p *Publication) {
 	if q.deleted {
 		return
 	}
+	level := q.level(p.priority)
 	var share *persistence.Share
 	var stored any
 	if p.run != nil && q.durable {
-		share = p.run.Share(q.id, q.engine.Next(0), uint32(p.page.Len()), p.page.BodyBytes())
+		share = p.run.Share(q.id, q.engine.Next(level), uint32(p.page.Len()), p.page.BodyBytes())
 		stored = share
 	}
 	q.stats.Published += uint64(p.page.Len())
-	run := q.engine.Append(0, p.page, stored)
+	run := q.engine.Append(level, p.page, stored)
 	q.dispatchLocked()
 	if run.Done() {
 		return
@@ -111,13 +112,13 @@ func (q *Queue) publish(p *Publication) {
 // has not taken that and nobody has got it: many publishers that each send one
 // message and wait then make one run for each commit. w as in Hosts.Publish. It
 // returns false if there is no such run.
-func (q *Queue) extend(page *queue.Page, w persistence.Waiter) bool {
+func (q *Queue) extend(priority Priority, page *queue.Page, w persistence.Waiter) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.deleted {
 		return false
 	}
-	run := q.engine.Extensible(0)
+	run := q.engine.Extensible(q.level(priority))
 	if run == nil {
 		return false
 	}

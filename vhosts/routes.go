@@ -15,11 +15,18 @@ import (
 // this gains nothing from a cache.
 const maxCachedRoutes = 1024
 
-// Route is where a message goes, or why it goes nowhere. It is immutable.
+// Route is where a message goes, or why it goes nowhere. Its exported fields are
+// constant.
 type Route struct {
 	Queues  []*Queue
 	Durable bool        // at least one of them is durable
 	Err     *wire.Error // the exchange is missing or internal
+
+	highest    Priority // the highest that one of the queues tells from others, 0 if none orders by priority
+	usual      Priority // what all of them take for NoPriority; NoPriority if they do not agree
+	priority   Priority // of the messages
+	ordered    bool     // all of them order by priority
+	byPriority []*Route // made by For
 }
 
 // Routes looks routes up for one connection and remembers them. It belongs to
@@ -98,10 +105,10 @@ func (c *Routes) route(p *wire.PublishView, properties *wire.PropertyView, extra
 	return route, false
 }
 
-// SameQueues reports whether messages of both routes go to the same queues, in
-// which case they can be one run.
-func (r *Route) SameQueues(other *Route) bool {
-	return r == other || slices.Equal(r.Queues, other.Queues)
+// Same reports whether messages of both routes go to the same queues with the same
+// priority, in which case they can be one run.
+func (r *Route) Same(other *Route) bool {
+	return r == other || r.priority == other.priority && slices.Equal(r.Queues, other.Queues)
 }
 
 // routeTo routes a message that the broker itself publishes: to no queue if the
@@ -122,5 +129,7 @@ func (v *VHost) routeTo(s *exchanges.Scratch[*Queue], exchange, key string, cc [
 }
 
 func newRoute(queues []*Queue) *Route {
-	return &Route{Queues: slices.Clone(queues), Durable: slices.ContainsFunc(queues, (*Queue).Durable)}
+	r := &Route{Queues: slices.Clone(queues), Durable: slices.ContainsFunc(queues, (*Queue).Durable)}
+	r.rank()
+	return r
 }

@@ -87,7 +87,7 @@ func TestRoutesOfHeadersAndCopies(t *testing.T) {
 	if len(route.Queues) != 1 || !route.Durable {
 		t.Errorf("without a copy it leads to %d queues", len(route.Queues))
 	}
-	if other := NewRoutes(b.VHost).Find(publishView(t, "", "one"), nil, nil); other == route || !route.SameQueues(other) {
+	if other := NewRoutes(b.VHost).Find(publishView(t, "", "one"), nil, nil); other == route || !route.Same(other) {
 		t.Error("two routes to one queue differ")
 	}
 }

@@ -13,6 +13,10 @@
 //	unacked  handed out and neither settled nor returned
 //	settled  gone; its bit in its run's settled bitmap is set
 //
+// A queue that orders by priority has several levels, each with numbers of its own;
+// the level is a number's highest byte (see Level). The highest level with ready
+// messages is served first. What follows holds for each level.
+//
 // Messages are kept as runs (see Run), whose bytes may be on disk. Handing out
 // goes by number, lowest first: returned messages all lie below the cursor, so
 // they come first and every message keeps its original place.

@@ -4,6 +4,7 @@
 package queue
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -15,7 +16,7 @@ import (
 // model is a queue as a list of messages in their order, each served by itself
 // to the next in the circle who can take it.
 type model struct {
-	messages  []*modelMessage // not settled, by number
+	messages  []*modelMessage // not settled, in the order in which they are served
 	consumers []*modelConsumer
 	turn      int
 	getters   []*modelConsumer
@@ -35,6 +36,10 @@ type modelConsumer struct {
 func (c *modelConsumer) takes() bool {
 	return c.Sink.(*sink).grants() && (c.NoAck || c.Prefetch == 0 || c.held < int(c.Prefetch))
 }
+
+// place is where a message with that number is in the order of service: the highest
+// level first, each by number.
+func place(number uint64) uint64 { return number ^ 0xff<<levelShift }
 
 // event is one message handed out.
 type event struct {
@@ -104,6 +109,7 @@ type machine struct {
 	pages  Pages // what is used after its release is overwritten
 	done   map[*Run]bool
 	names  int
+	levels []uint8 // those that are used
 
 	keeper *keeper
 	late   []*disk // on their way to the store
@@ -173,7 +179,7 @@ func (m *machine) carryOut(t *rapid.T) (events []event) {
 			d.Consumer.Sink.(*sink).reserved -= int(d.Count) // the model takes the room
 		}
 	}
-	slices.SortFunc(events, func(a, b event) int { return int(a.number) - int(b.number) })
+	slices.SortFunc(events, func(a, b event) int { return cmp.Compare(place(a.number), place(b.number)) })
 	for _, r := range m.fx.Done {
 		if m.done[r] || !r.Done() || r.Page != nil {
 			t.Fatalf("run %d is done twice, or not, or still has its page", r.First)
@@ -193,7 +199,7 @@ func (m *machine) carryOut(t *rapid.T) (events []event) {
 		}
 		m.spills = append(m.spills, r)
 	}
-	if !slices.IsSortedFunc(m.fx.Loads, func(a, b *Run) int { return int(a.First) - int(b.First) }) {
+	if !slices.IsSortedFunc(m.fx.Loads, func(a, b *Run) int { return cmp.Compare(a.First, b.First) }) {
 		t.Fatal("loads are out of order")
 	}
 	for _, r := range m.fx.Loads {
@@ -209,8 +215,8 @@ func (m *machine) carryOut(t *rapid.T) (events []event) {
 // those the engine has a page of, or had one until it handed them out.
 func (m *machine) expected(t *rapid.T) []event {
 	empty := slices.Clone(m.model.getters)
-	dir := &m.engine.plain.dir
 	events := m.model.dispatch(func(number uint64) bool {
+		dir := &m.engine.find(Level(number)).dir
 		if i := dir.head.find(number, 0); i >= 0 {
 			return dir.head.at(i).Page != nil || dir.head.at(i).Done()
 		}
@@ -235,8 +241,10 @@ func (m *machine) expected(t *rapid.T) []event {
 
 // packed counts the packed runs.
 func (m *machine) packed() (n int) {
-	for _, s := range m.engine.plain.dir.cold {
-		n += s.count
+	for _, l := range m.engine.levels {
+		for _, s := range l.dir.cold {
+			n += s.count
+		}
 	}
 	return n
 }
@@ -295,6 +303,7 @@ func TestModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		m := &machine{done: map[*Run]bool{}}
+		m.levels = rapid.SampledFrom([][]uint8{{0}, {0}, {4}, {0, 1}, {2, 7, 255}}).Draw(t, "levels")
 		m.engine.tuned = &limits{
 			segmentRuns: rapid.IntRange(1, 4).Draw(t, "segment"),
 			hotRuns:     rapid.IntRange(1, 4).Draw(t, "hot"),
@@ -315,24 +324,26 @@ func TestModel(t *testing.T) {
 		maps.Copy(actions, map[string]func(*rapid.T){
 			"append": func(t *rapid.T) {
 				var stored any
-				first, count := m.engine.Next(0), rapid.IntRange(1, 8).Draw(t, "count")
+				level := m.level(t)
+				first, count := m.engine.Next(level), rapid.IntRange(1, 8).Draw(t, "count")
 				if m.keeper != nil && rapid.IntRange(0, 3).Draw(t, "stored") > 0 {
 					stored = m.put(t, first, count)
 				}
 				m.step(t, func() {
 					page := fillPage(m.pages.New(), first, count, 8)
-					m.engine.Append(0, page, stored)
+					m.engine.Append(level, page, stored)
 					page.Release()
 					m.add(first, count)
 				})
 			},
 			"extend": func(t *rapid.T) {
-				r := m.engine.Extensible(0)
+				level := m.level(t)
+				r := m.engine.Extensible(level)
 				count := rapid.IntRange(1, 8).Draw(t, "count")
 				if r == nil || !r.Stored.(*disk).late {
 					t.Skip("the store has taken the newest run")
 				}
-				first, before := m.engine.Next(0), r.Page.Weight()
+				first, before := m.engine.Next(level), r.Page.Weight()
 				if !r.Page.Take(newPage(first, count, 8)) {
 					t.Skip("it is full")
 				}
@@ -392,7 +403,7 @@ func TestModel(t *testing.T) {
 				m.step(t, func() { m.engine.Return(numbers); m.engine.Credit(c.Consumer, uint32(len(numbers))) })
 			},
 			"settle wrong": func(t *rapid.T) {
-				n := rapid.Uint64Range(0, m.engine.Next(0)+1).Draw(t, "number")
+				n := uint64(m.level(t))<<levelShift | rapid.Uint64Range(0, 100).Draw(t, "number")
 				if slices.ContainsFunc(m.model.messages, func(q *modelMessage) bool { return q.number == n && q.holder != nil }) {
 					t.Skip("it is unacked")
 				}
@@ -448,8 +459,9 @@ func TestModel(t *testing.T) {
 				limit := rapid.Uint64Range(0, 2000).Draw(t, "limit")
 				m.step(t, func() {
 					for range rapid.IntRange(2, 20).Draw(t, "runs") {
-						first := m.engine.Next(0)
-						m.engine.Append(0, newPage(first, 1, 8), m.keeper.put(first, 1))
+						level := m.level(t)
+						first := m.engine.Next(level)
+						m.engine.Append(level, newPage(first, 1, 8), m.keeper.put(first, 1))
 						m.engine.Trim(limit, limit, &m.fx)
 						m.add(first, 1)
 					}
@@ -464,18 +476,33 @@ func TestModel(t *testing.T) {
 	})
 }
 
-// add puts messages at the model's end.
+// level draws one of the levels that are used.
+func (m *machine) level(t *rapid.T) uint8 { return rapid.SampledFrom(m.levels).Draw(t, "level") }
+
+// add puts messages at the end of their level.
 func (m *machine) add(first uint64, count int) {
+	at, _ := slices.BinarySearchFunc(m.model.messages, place(first), func(q *modelMessage, p uint64) int {
+		return cmp.Compare(place(q.number), p)
+	})
 	for i := range count {
-		m.model.messages = append(m.model.messages, &modelMessage{number: first + uint64(i)})
+		m.model.messages = slices.Insert(m.model.messages, at+i, &modelMessage{number: first + uint64(i)})
 	}
 }
 
 // recover starts with runs found in a store, some of their messages settled.
 func (m *machine) recover(t *rapid.T) {
+	for _, level := range m.levels {
+		m.recoverLevel(t, level)
+	}
+	if err := m.engine.Check(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (m *machine) recoverLevel(t *rapid.T, level uint8) {
 	e := &m.engine
-	for range rapid.IntRange(1, 4).Draw(t, "runs") {
-		first := e.Next(0) + rapid.Uint64Range(0, 3).Draw(t, "gap")
+	for range rapid.IntRange(0, 4).Draw(t, "runs") {
+		first := e.Next(level) + rapid.Uint64Range(0, 3).Draw(t, "gap")
 		count := rapid.IntRange(1, 8).Draw(t, "count")
 		var settled Bitmap
 		m.add(first, count)
@@ -485,7 +512,7 @@ func (m *machine) recover(t *rapid.T) {
 			}
 		}
 		m.model.messages = slices.DeleteFunc(m.model.messages, func(q *modelMessage) bool {
-			return q.number >= first && settled.Has(uint32(q.number-first))
+			return q.number-first < uint64(count) && settled.Has(uint32(q.number-first))
 		})
 		if err := e.Restore(first, uint32(count), uint64(8*count), settled, m.keeper.restore(first, count), Times{}); err != nil {
 			t.Fatal(err)
@@ -494,13 +521,10 @@ func (m *machine) recover(t *rapid.T) {
 			delete(m.keeper.cold, first) // nothing of it is kept
 		}
 	}
-	below := rapid.Uint64Range(0, e.Next(0)+2).Draw(t, "delivered")
+	below := rapid.Uint64Range(uint64(level)<<levelShift, e.Next(level)+2).Draw(t, "delivered")
 	e.RedeliverBelow(below)
 	e.SkipTo(below)
 	for _, q := range m.model.messages {
-		q.redelivered = q.number < below
-	}
-	if err := e.Check(); err != nil {
-		t.Fatal(err)
+		q.redelivered = q.redelivered || Level(q.number) == level && q.number < below
 	}
 }

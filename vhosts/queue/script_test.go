@@ -18,7 +18,7 @@ import (
 // blocks of commands, one a line. Each command is followed by a Dispatch, as the
 // shell does it, and what both had for effect is printed:
 //
-//	append COUNT [size=BYTES] [stored|late] [times=N] [trim=BYTES]
+//	append COUNT [level=N] [size=BYTES] [stored|late] [times=N] [trim=BYTES]
 //	                                         stored runs can be trimmed and loaded, late
 //	                                         ones from the next committed on
 //	restore FIRST COUNT [settled=NUMBERS]    all of 10 bytes a message
@@ -37,7 +37,8 @@ import (
 //	thin | replace
 //	state | delivered | runs | cold
 //
-// NUMBERS is a list such as 1,3-5. A star marks redelivered messages.
+// NUMBERS is a list such as 1,3-5,2:7-9, which ends with numbers of level 2. A star
+// marks redelivered messages.
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	datadriven.Walk(t, "testdata/scripts", func(t *testing.T, path string) {
@@ -102,17 +103,12 @@ func (s *script) run(command string, args []string) error {
 		}
 		return unset
 	}
-	number := func(i int) uint64 {
-		n, err := strconv.ParseUint(args[i], 10, 64)
-		if err != nil {
-			panic(err)
-		}
-		return n
-	}
+	number := func(i int) uint64 { return parseNumber(args[i]) }
+	level := uint8(option("level", 0))
 	switch command {
 	case "append":
 		var stored any
-		switch d := s.keeper.put(e.Next(0), int(number(0))); {
+		switch d := s.keeper.put(e.Next(level), int(number(0))); {
 		case slices.Contains(args, "stored"):
 			stored = d
 		case slices.Contains(args, "late"):
@@ -121,9 +117,9 @@ func (s *script) run(command string, args []string) error {
 		}
 		for i := range option("times", 1) {
 			if d, ok := stored.(*disk); ok && i > 0 {
-				stored = s.keeper.put(e.Next(0), int(d.count))
+				stored = s.keeper.put(e.Next(level), int(d.count))
 			}
-			e.Append(0, newPage(e.Next(0), int(number(0)), option("size", 10)), stored)
+			e.Append(level, newPage(e.Next(level), int(number(0)), option("size", 10)), stored)
 			if limit := option("trim", -1); limit >= 0 {
 				e.Trim(uint64(limit), uint64(limit), &s.fx)
 			}
@@ -253,13 +249,13 @@ func (s *script) run(command string, args []string) error {
 			s.printf("replaced %s: %t\n", name(r), e.Replace(r, thinned(r), s.keeper.put(r.First, int(r.Count))))
 		}
 	case "state":
-		s.printf("ready=%d unacked=%d bytes=%d resident=%d next=%d\n", e.Ready(), e.Unacked(), e.Bytes(), e.Resident(), e.Next(0))
+		s.printf("ready=%d unacked=%d bytes=%d resident=%d next=%s\n", e.Ready(), e.Unacked(), e.Bytes(), e.Resident(), show(e.Next(level)))
 		for _, c := range e.Consumers() {
 			s.printf("%s holds %d\n", c.Tag, c.Unacked())
 		}
 	case "delivered":
 		for _, upTo := range e.Delivered() {
-			s.printf("delivered up to %d\n", upTo)
+			s.printf("delivered up to %s\n", show(upTo))
 		}
 	case "runs":
 		e.Runs(func(r *Run) {
@@ -270,10 +266,12 @@ func (s *script) run(command string, args []string) error {
 			s.printf("%s %s\n", name(r), where)
 		})
 	case "cold":
-		for _, g := range e.plain.dir.cold {
-			s.printf("%d..%d: %d packed, %d warm\n", g.first, g.end-1, g.count, g.warm.len())
+		for _, l := range e.levels {
+			for _, g := range l.dir.cold {
+				s.printf("%s: %d packed, %d warm\n", stretchOf(g.first, g.end), g.count, g.warm.len())
+			}
 		}
-		e.Cold(func(first, end uint64) { s.printf("cold %d..%d\n", first, end-1) })
+		e.Cold(func(first, end uint64) { s.printf("cold %s\n", stretchOf(first, end)) })
 		s.printf("%d runs\n", e.RunCount())
 	default:
 		return fmt.Errorf("no such command")
@@ -295,7 +293,7 @@ func (s *script) print() error {
 		}
 		s.printf("%s:", d.Consumer.Tag)
 		for i := range d.Count {
-			s.printf(" %d", d.Number(i))
+			s.printf(" %s", show(d.Number(i)))
 			if d.Redelivered {
 				s.printf("*")
 			}
@@ -312,7 +310,7 @@ func (s *script) print() error {
 		settled := r.Settled()
 		s.printf("mark %s:", name(r))
 		for i := settled.NextSet(0, r.Count); i < r.Count; i = settled.NextSet(i+1, r.Count) {
-			s.printf(" %d", r.First+uint64(i))
+			s.printf(" %s", show(r.First+uint64(i)))
 		}
 		s.printf("\n")
 	}
@@ -320,7 +318,7 @@ func (s *script) print() error {
 		s.printf("done %s\n", name(r))
 	}
 	for _, i := range s.fx.Forgotten {
-		s.printf("forgotten %d..%d\n", i.First, i.End-1)
+		s.printf("forgotten %s\n", stretchOf(i.First, i.End))
 	}
 	for _, r := range s.fx.Spills {
 		s.printf("spill %s\n", name(r))
@@ -335,7 +333,10 @@ func (s *script) print() error {
 
 func (s *script) printf(format string, args ...any) { fmt.Fprintf(&s.out, format, args...) }
 
-func name(r *Run) string { return fmt.Sprintf("%d..%d", r.First, r.end()-1) }
+func name(r *Run) string { return stretchOf(r.First, r.end()) }
+
+// stretchOf writes the numbers first..end-1.
+func stretchOf(first, end uint64) string { return show(first) + ".." + show(end-1) }
 
 func numbersOption(args []string) []uint64 {
 	for _, a := range args {
@@ -349,17 +350,28 @@ func numbersOption(args []string) []uint64 {
 func parseNumbers(list string) (numbers []uint64) {
 	for part := range strings.SplitSeq(list, ",") {
 		from, to, isRange := strings.Cut(part, "-")
-		if !isRange {
-			to = from
-		}
-		first, err1 := strconv.ParseUint(from, 10, 64)
-		last, err2 := strconv.ParseUint(to, 10, 64)
-		if err1 != nil || err2 != nil {
-			panic("bad number list " + list)
+		first := parseNumber(from)
+		last := first
+		if isRange {
+			last = first&^(1<<levelShift-1) | parseNumber(to)
 		}
 		for n := first; n <= last; n++ {
 			numbers = append(numbers, n)
 		}
 	}
 	return numbers
+}
+
+// parseNumber reads what show writes.
+func parseNumber(text string) uint64 {
+	level, number, isPair := strings.Cut(text, ":")
+	if !isPair {
+		level, number = "0", text
+	}
+	l, err1 := strconv.ParseUint(level, 10, 8)
+	n, err2 := strconv.ParseUint(number, 10, levelShift)
+	if err1 != nil || err2 != nil {
+		panic("bad number " + text)
+	}
+	return l<<levelShift | n
 }
