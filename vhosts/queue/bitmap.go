@@ -15,6 +15,9 @@ func (b *Bitmap) Has(i uint32) bool { return b[i>>6]&(1<<(i&63)) != 0 }
 // Set sets bit i.
 func (b *Bitmap) Set(i uint32) { b[i>>6] |= 1 << (i & 63) }
 
+// Clear clears bit i.
+func (b *Bitmap) Clear(i uint32) { b[i>>6] &^= 1 << (i & 63) }
+
 // SetRange sets the bits from..to-1.
 func (b *Bitmap) SetRange(from, to uint32) {
 	for w := from >> 6; from < to; w++ {

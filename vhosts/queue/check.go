@@ -11,6 +11,7 @@ import (
 type census struct {
 	end                      uint64
 	ready, live, dead, bytes uint64
+	leaving                  uint64
 	resident, spilling       uint64
 	messages, bodies         uint64 // in memory
 	loose                    int
@@ -39,6 +40,7 @@ func (e *Engine) Check() error {
 func (c *census) add(other *census) {
 	c.ready += other.ready
 	c.live += other.live
+	c.leaving += other.leaving
 	c.bytes += other.bytes
 	c.resident += other.resident
 	c.spilling += other.spilling
@@ -62,6 +64,7 @@ func (l *log) check(c *census) error {
 	if c.dead != uint64(l.dir.head.dead) {
 		return fmt.Errorf("%d done runs, %d counted", c.dead, l.dir.head.dead)
 	}
+	c.dead = 0
 	for _, s := range l.dir.cold {
 		if err := l.checkSegment(c, s); err != nil {
 			return err
@@ -75,6 +78,10 @@ func (l *log) check(c *census) error {
 			return err
 		}
 	}
+	if c.dead != uint64(l.dir.tail.dead) {
+		return fmt.Errorf("%d done runs in the tail, %d counted", c.dead, l.dir.tail.dead)
+	}
+	c.dead = 0
 	if l.ahead.bare > l.ahead.done {
 		return fmt.Errorf("pages are gone from run %d on, but Trim came to %d only", l.ahead.bare, l.ahead.done)
 	}
@@ -84,8 +91,10 @@ func (l *log) check(c *census) error {
 // compare holds what was counted against what the engine counts.
 func (e *Engine) compare(c *census) error {
 	switch {
-	case c.live != c.ready+e.unacked:
-		return fmt.Errorf("%d messages live, %d ready and %d unacked counted", c.live, c.ready, e.unacked)
+	case c.leaving != e.leaving:
+		return fmt.Errorf("%d messages leaving, %d counted", c.leaving, e.leaving)
+	case c.live != c.ready+e.unacked+e.leaving:
+		return fmt.Errorf("%d messages live, %d ready, %d unacked and %d leaving counted", c.live, c.ready, e.unacked, e.leaving)
 	case c.bytes != e.bytes:
 		return fmt.Errorf("%d bytes, %d counted", c.bytes, e.bytes)
 	case c.resident != e.resident:
@@ -111,7 +120,7 @@ func (l *log) checkSegment(c *census, s *segment) error {
 	for i := range s.count {
 		var r Run
 		u.next(&r)
-		if i == 0 && r.First != s.first {
+		if i == 0 && r.First < s.first {
 			return fmt.Errorf("segment %d..%d begins with run %d", s.first, s.end, r.First)
 		}
 		if r.Done() {
@@ -128,6 +137,9 @@ func (l *log) checkSegment(c *census, s *segment) error {
 			s.first, s.end, live, bytes, s.live, s.bytes, len(u.packed))
 	}
 	for _, r := range s.warm.all() {
+		if r.Done() {
+			return fmt.Errorf("run %d is done and in segment %d..%d", r.First, s.first, s.end)
+		}
 		if err := l.checkUnsent(c, r); err != nil {
 			return err
 		}
@@ -139,8 +151,8 @@ func (l *log) checkSegment(c *census, s *segment) error {
 }
 
 func (l *log) checkUnsent(c *census, r *Run) error {
-	if r.sent > 0 || r.Done() {
-		return fmt.Errorf("run %d far behind the cursor was handed out or settled", r.First)
+	if r.sent > 0 {
+		return fmt.Errorf("run %d far behind the cursor was handed out", r.First)
 	}
 	return l.checkRun(c, r)
 }
@@ -181,12 +193,22 @@ func (l *log) checkRun(c *census, r *Run) error {
 			continue
 		}
 		c.live++
+		if r.isLeaving(o) {
+			c.leaving++
+			if back {
+				return fmt.Errorf("message %d is leaving and returned", n)
+			}
+			continue
+		}
 		if back && o >= r.sent {
 			return fmt.Errorf("message %d is returned but was never handed out", n)
 		}
 		if back || o >= r.sent {
 			c.ready++
 		}
+	}
+	if r.aside != nil && (r.aside.departs == 0 || r.aside.departs != r.aside.leaving.Count()) {
+		return fmt.Errorf("run %d counts %d leaving messages but marks %d", r.First, r.aside.departs, r.aside.leaving.Count())
 	}
 	if n := r.settled.NextSet(r.Count, MaxRunMessages); r.Count < MaxRunMessages && n < MaxRunMessages {
 		return fmt.Errorf("run %d marks message %d of %d", r.First, n, r.Count)

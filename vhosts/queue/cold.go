@@ -81,11 +81,19 @@ func (l *log) chill() {
 				return
 			}
 			start = max(l.cursor+1+lim.aheadRuns, l.dir.position(l.ahead.bare))
+			for start < l.dir.head.len() && l.dir.head.at(start).Done() {
+				start++
+			}
 		}
 		if l.dir.position(l.ahead.done)-start < lim.hotRuns {
 			return
 		}
 		r := l.dir.at(start)
+		if r.Done() && len(l.dir.cold) > 0 {
+			l.dir.tail.shift()
+			l.dir.tail.dead--
+			continue
+		}
 		p, ok := l.chillRun(r)
 		if !ok {
 			return
@@ -102,7 +110,7 @@ func (l *log) chill() {
 // chillRun gives up the handle of a run that nobody uses; false if that cannot be
 // done now.
 func (l *log) chillRun(r *Run) (Place, bool) {
-	if r.Page != nil || r.sent > 0 || r.loading || r.spilling || r.loose || r.thinning || !l.q.Keeper.Stored(r) {
+	if r.Page != nil || r.sent > 0 || r.Done() || r.aside != nil || r.loading || r.spilling || r.loose || r.thinning || !l.q.Keeper.Stored(r) {
 		return Place{}, false
 	}
 	p, ok := l.q.Keeper.Chill(r)
@@ -145,7 +153,7 @@ func (l *log) appendCold(to []Interval) []Interval {
 // included.
 func (e *Engine) RunCount() (n int) {
 	for _, l := range e.levels {
-		n += l.dir.hot() - l.dir.head.dead
+		n += l.dir.hot() - l.dir.head.dead - l.dir.tail.dead
 		for _, s := range l.dir.cold {
 			n += s.runs()
 		}

@@ -85,6 +85,7 @@ func (d *Delivery) Offset(i uint32) uint32 { return d.From + i*d.Stride }
 type Effects struct {
 	Deliveries []Delivery  // hand to Delivery.Consumer.Sink
 	Empty      []*Consumer // basic.gets that find nothing after all
+	Dead       []Dead      // messages that are leaving now, in the order they are to leave; see Expel
 	Marked     []*Run      // partly settled: store Settled(); may hold one run twice
 	Done       []*Run      // wholly settled: forget
 	Forgotten  []Interval  // forget every stored run whose First lies in one of them
@@ -101,6 +102,8 @@ func (fx *Effects) Reset() {
 	clear(fx.Loads)
 	clear(fx.Empty)
 	clear(fx.Spills)
+	clear(fx.Dead)
+	fx.Dead = fx.Dead[:0]
 	fx.Deliveries, fx.Empty = fx.Deliveries[:0], fx.Empty[:0]
 	fx.Forgotten, fx.Spills = fx.Forgotten[:0], fx.Spills[:0]
 	fx.Marked, fx.Done, fx.Loads = fx.Marked[:0], fx.Done[:0], fx.Loads[:0]
@@ -109,6 +112,9 @@ func (fx *Effects) Reset() {
 	}
 	if cap(fx.Marked) > keptEffects {
 		fx.Marked = nil
+	}
+	if cap(fx.Dead) > keptEffects {
+		fx.Dead = nil
 	}
 	if cap(fx.Spills) > keptEffects {
 		fx.Spills = nil

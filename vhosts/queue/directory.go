@@ -61,6 +61,26 @@ func (d *directory) segmentOf(number uint64) int {
 	return i
 }
 
+// bury counts a run that has just become done, or removes it where only live ones
+// are kept.
+func (d *directory) bury(r *Run) {
+	if len(d.cold) == 0 || r.First < d.cold[0].first {
+		d.head.dead++
+		return
+	}
+	i := d.segmentOf(r.First)
+	if i == len(d.cold) || r.First < d.cold[i].first {
+		d.tail.dead++
+		return
+	}
+	s := d.cold[i]
+	s.warm.remove(s.warm.position(r.First))
+	if s.runs() == 0 {
+		d.cold = slices.Delete(d.cold, i, i+1)
+		d.joinTail()
+	}
+}
+
 // pack puts a run at the end of what is cold, in segments of most runs each. The
 // tail must not hold an earlier one.
 func (d *directory) pack(r *Run, p Place, most int) {

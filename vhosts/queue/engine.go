@@ -21,11 +21,12 @@ type Engine struct {
 	room   [1]*log // what levels is made of then
 
 	unacked  uint64 // messages handed out and neither settled nor returned
-	bytes    uint64 // body bytes of ready and unacked messages, see Run.liveBytes
+	leaving  uint64 // messages on their way out, see Expel
+	bytes    uint64 // body bytes of all unsettled messages, see Run.liveBytes
 	resident uint64 // what the pages the directories hold cost, see weight
 	spilling uint64 // of those, what pages on their way to the store cost
 
-	residentMessages uint64 // of ready and unacked ones, those whose pages are in memory
+	residentMessages uint64 // of all unsettled ones, those whose pages are in memory
 	residentBodies   uint64 // their body bytes, see Run.liveBytes
 
 	limit   uint64  // of the last Trim, on pages that can be read back
@@ -84,15 +85,19 @@ func (e *Engine) Ready() (n uint64) {
 // Unacked is the number of messages handed out and not settled yet.
 func (e *Engine) Unacked() uint64 { return e.unacked }
 
-// Bytes is the body bytes of ready and unacked messages together. Inside a
-// partly settled run all messages are taken to be of one size.
+// Leaving is the number of messages that were expelled and neither settled nor
+// returned since. They count as neither ready nor unacked.
+func (e *Engine) Leaving() uint64 { return e.leaving }
+
+// Bytes is the body bytes of ready, unacked and leaving messages together. Inside
+// a partly settled run all messages are taken to be of one size.
 func (e *Engine) Bytes() uint64 { return e.bytes }
 
 // Resident is the bytes of memory that message pages take: their contents and a
 // flat rate for each page and each message in it.
 func (e *Engine) Resident() uint64 { return e.resident }
 
-// ResidentMessages is how many of the ready and unacked messages are in memory.
+// ResidentMessages is how many of the unsettled messages are in memory.
 func (e *Engine) ResidentMessages() uint64 { return e.residentMessages }
 
 // ResidentBodies is the body bytes of the messages in memory, in the sense of
@@ -228,7 +233,7 @@ func (e *Engine) Return(numbers []uint64) {
 }
 
 // Purge settles every ready message and returns how many there were; unacked
-// ones stay. What is packed goes wholesale, as Forgotten effects.
+// and leaving ones stay. What is packed goes wholesale, as Forgotten effects.
 func (e *Engine) Purge(fx *Effects) (purged uint64) {
 	for _, l := range e.levels {
 		purged += l.purge(fx)

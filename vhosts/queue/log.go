@@ -95,7 +95,7 @@ func (l *log) settleIn(r *Run, numbers []uint64, fx *Effects) (n int) {
 	before := r.liveBytes()
 	for _, number := range numbers {
 		offset := number - r.First // huge if number lies below
-		if offset >= uint64(r.sent) || r.settled.Has(uint32(offset)) || !l.returned.empty() && l.returned.has(number) {
+		if !l.holds(r, offset) {
 			break
 		}
 		r.settled.Set(uint32(offset))
@@ -109,10 +109,17 @@ func (l *log) settleIn(r *Run, numbers []uint64, fx *Effects) (n int) {
 	return n
 }
 
+// holds reports whether the message at that offset of run r is unacked. The offset
+// may lie beyond the run.
+func (l *log) holds(r *Run, offset uint64) bool {
+	return offset < uint64(r.sent) && !r.settled.Has(uint32(offset)) && !r.isLeaving(uint32(offset)) &&
+		(l.returned.empty() || !l.returned.has(r.First+offset))
+}
+
 // settled records in fx that some of r's messages have just gone.
 func (l *log) settled(r *Run, fx *Effects) {
 	if r.Done() {
-		l.dir.head.dead++
+		l.dir.bury(r)
 		l.q.dropPage(r)
 		fx.Done = append(fx.Done, r)
 	} else if r.Stored != nil && (len(fx.Marked) == 0 || fx.Marked[len(fx.Marked)-1] != r) {
@@ -141,7 +148,11 @@ func (l *log) purge(fx *Effects) uint64 {
 			continue
 		}
 		before := r.liveBytes()
-		r.settled.SetRange(r.sent, r.Count)
+		for from := r.nextStaying(r.sent); from < r.Count; from = r.nextStaying(from) {
+			to := r.nextAway(from)
+			r.settled.SetRange(from, to)
+			from = to
+		}
 		r.sent = r.Count
 		l.q.countGone(r, r.settled.Count()-r.gone, before)
 		l.settled(r, fx)
@@ -173,15 +184,15 @@ func (l *log) nextReady() stretch {
 			l.refill()
 		}
 		r := l.dir.head.at(l.cursor)
-		// A live run has no settled message at or above sent, a recovered one may.
-		from := r.settled.NextClear(r.sent, r.Count)
+		// Recovered messages at or above sent may be settled, and expelled ones too.
+		from := r.nextStaying(r.sent)
 		if from == r.Count {
 			r.sent = r.Count
 			l.cursor++
 			continue
 		}
 		r.sent = from
-		to := r.settled.NextSet(from, r.Count)
+		to := r.nextAway(from)
 		first := r.First + uint64(from)
 		if first < l.redeliveredBelow && l.redeliveredBelow < r.First+uint64(to) {
 			to = uint32(l.redeliveredBelow - r.First)

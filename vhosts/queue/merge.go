@@ -51,7 +51,7 @@ func (r *Run) size() uint64 {
 }
 
 // fresh says that nothing was done with the run's messages yet.
-func (r *Run) fresh() bool { return r.sent == 0 && r.gone == 0 && !r.loading }
+func (r *Run) fresh() bool { return r.sent == 0 && r.gone == 0 && r.aside == nil && !r.loading }
 
 // Scattered returns neighbouring small runs, oldest first, that are to become
 // one: at least 2, of the same kind, together at most MaxRunMessages messages and
@@ -104,7 +104,7 @@ func (l *log) scatteredHot(idle bool) []*Run {
 	}
 	for ; i < l.dir.hot(); i++ {
 		r := l.dir.at(i)
-		if !l.q.Keeper.Stored(r) && (r.Stored != nil || r.spilling || r.First >= l.ahead.done) {
+		if !r.Done() && !l.q.Keeper.Stored(r) && (r.Stored != nil || r.spilling || r.First >= l.ahead.done) {
 			break // on its way to the store, or will be soon
 		}
 		joins := r.Stored != nil && r.fresh()

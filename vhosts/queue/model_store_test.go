@@ -136,7 +136,7 @@ func (m *machine) gather(t *rapid.T) {
 		given = nil
 	}
 	runs := m.engine.RunCount()
-	touched := slices.ContainsFunc(m.group, func(r *Run) bool { return r.sent > 0 || r.gone > 0 || r.loading })
+	touched := slices.ContainsFunc(m.group, func(r *Run) bool { return !r.fresh() })
 	r, ok := m.engine.Gather(m.group, given, d)
 	page.Release()
 	if ok == touched {

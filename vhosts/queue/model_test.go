@@ -26,6 +26,7 @@ type modelMessage struct {
 	number      uint64
 	holder      *modelConsumer // nil while it is ready
 	redelivered bool
+	leaving     bool
 }
 
 type modelConsumer struct {
@@ -52,7 +53,7 @@ type event struct {
 // dispatch serves what can be served: inMemory says whose page is there.
 func (m *model) dispatch(inMemory func(number uint64) bool) (events []event) {
 	for {
-		i := slices.IndexFunc(m.messages, func(q *modelMessage) bool { return q.holder == nil })
+		i := slices.IndexFunc(m.messages, func(q *modelMessage) bool { return q.isReady() })
 		if i < 0 || !inMemory(m.messages[i].number) {
 			return events
 		}
@@ -92,11 +93,22 @@ func (m *model) next() *modelConsumer {
 
 func (m *model) ready() (n int) {
 	for _, q := range m.messages {
-		if q.holder == nil {
+		if q.isReady() {
 			n++
 		}
 	}
 	return n
+}
+
+func (q *modelMessage) isReady() bool { return q.holder == nil && !q.leaving }
+
+func (m *model) leaving() (numbers []uint64) {
+	for _, q := range m.messages {
+		if q.leaving {
+			numbers = append(numbers, q.number)
+		}
+	}
+	return numbers
 }
 
 // machine drives an engine and the model with the same random steps.
@@ -150,8 +162,11 @@ func (m *machine) step(t *rapid.T, change func()) {
 	if packed := m.packed(); m.keeper != nil && packed != len(m.keeper.cold) {
 		t.Fatalf("%d runs are packed, the store knows of %d", packed, len(m.keeper.cold))
 	}
-	if ready := uint64(m.model.ready()); m.engine.Ready() != ready || m.engine.Unacked() != uint64(len(m.model.messages))-ready {
-		t.Fatalf("%d ready and %d unacked, want %d and %d", m.engine.Ready(), m.engine.Unacked(), ready, uint64(len(m.model.messages))-ready)
+	ready, leaving := uint64(m.model.ready()), uint64(len(m.model.leaving()))
+	unacked := uint64(len(m.model.messages)) - ready - leaving
+	if m.engine.Ready() != ready || m.engine.Unacked() != unacked || m.engine.Leaving() != leaving {
+		t.Fatalf("%d ready, %d unacked and %d leaving, want %d, %d and %d",
+			m.engine.Ready(), m.engine.Unacked(), m.engine.Leaving(), ready, unacked, leaving)
 	}
 	for _, c := range m.model.consumers {
 		if !c.NoAck && c.Unacked() != uint32(c.held) {
@@ -321,6 +336,7 @@ func TestModel(t *testing.T) {
 			}
 		}
 		actions := m.storing()
+		maps.Copy(actions, m.leaving())
 		maps.Copy(actions, map[string]func(*rapid.T){
 			"append": func(t *rapid.T) {
 				var stored any
@@ -429,7 +445,7 @@ func TestModel(t *testing.T) {
 			},
 			"purge": func(t *rapid.T) {
 				ready := uint64(m.model.ready())
-				m.model.messages = slices.DeleteFunc(m.model.messages, func(q *modelMessage) bool { return q.holder == nil })
+				m.model.messages = slices.DeleteFunc(m.model.messages, func(q *modelMessage) bool { return q.isReady() })
 				m.step(t, func() {
 					if n := m.engine.Purge(&m.fx); n != ready {
 						t.Fatalf("purged %d messages, want %d", n, ready)

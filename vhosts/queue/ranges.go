@@ -65,6 +65,29 @@ func (s *spans) add(numbers []uint64) {
 	s.list, s.at = appendNumbers(merged, 0, numbers), 0
 }
 
+// remove takes sorted numbers out of the set, all of which are in it. One call
+// costs the length of the set and of numbers.
+func (s *spans) remove(numbers []uint64) {
+	if len(numbers) == 0 {
+		return
+	}
+	s.n -= uint64(len(numbers))
+	left := make([]span, 0, len(s.list)-s.at+len(numbers))
+	for _, h := range s.list[s.at:] {
+		for len(numbers) > 0 && numbers[0] <= h.last {
+			if h.first < numbers[0] {
+				left = append(left, span{h.first, numbers[0] - 1})
+			}
+			h.first = numbers[0] + 1
+			numbers = numbers[1:]
+		}
+		if h.first <= h.last {
+			left = append(left, h)
+		}
+	}
+	s.list, s.at = left, 0
+}
+
 // appendNumbers appends sorted numbers, all above list's last, joining
 // neighbours; spans before at are not joined to.
 func appendNumbers(list []span, at int, numbers []uint64) []span {

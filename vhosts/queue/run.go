@@ -26,6 +26,7 @@ type Run struct {
 	due     uint64 // when the first one is due, 0 if none is
 
 	settled Bitmap // messages that are gone: acked, dropped, purged, or sent without ack
+	aside   *aside // what only few runs have, nil for most
 
 	Count uint32 // messages; they are numbered First..First+Count-1
 	sent  uint32 // messages 0..sent-1 have been handed out at least once, or were settled unsent
@@ -58,6 +59,42 @@ func (r *Run) setTimes(t Times) { r.Arrived, r.due, r.stamped = t.Arrived, t.Due
 
 // end is the number after the run's last message.
 func (r *Run) end() uint64 { return r.First + uint64(r.Count) }
+
+// aside is what is known of single messages of a run, if there is anything.
+type aside struct {
+	leaving Bitmap // messages on their way out, see Expel
+	departs uint32 // set bits in leaving
+}
+
+// isLeaving reports whether the message at offset is on its way out.
+func (r *Run) isLeaving(offset uint32) bool { return r.aside != nil && r.aside.leaving.Has(offset) }
+
+// nextStaying is the offset of the first message at or after from that is neither
+// settled nor leaving, Count if there is none.
+func (r *Run) nextStaying(from uint32) uint32 {
+	from = r.settled.NextClear(from, r.Count)
+	if r.aside == nil {
+		return from
+	}
+	for from < r.Count {
+		next := r.aside.leaving.NextClear(from, r.Count)
+		if next == from {
+			break
+		}
+		from = r.settled.NextClear(next, r.Count)
+	}
+	return from
+}
+
+// nextAway is the offset of the first message at or after from that is settled or
+// leaving, Count if there is none.
+func (r *Run) nextAway(from uint32) uint32 {
+	to := r.settled.NextSet(from, r.Count)
+	if r.aside == nil {
+		return to
+	}
+	return r.aside.leaving.NextSet(from, to)
+}
 
 // live is the number of unsettled messages.
 func (r *Run) live() uint32 { return r.Count - r.gone }
@@ -182,10 +219,16 @@ func (d *runs) squeeze(before int) (removed int) {
 	return removed
 }
 
-// split cuts off the runs from position i on, all of which must be live.
+// split cuts off the runs from position i on.
 func (d *runs) split(i int) runs {
 	i += d.head
 	rest := runs{list: append([]*Run(nil), d.list[i:]...)}
+	for _, r := range rest.list {
+		if r.Done() {
+			rest.dead++
+		}
+	}
+	d.dead -= rest.dead
 	clear(d.list[i:])
 	d.list = d.list[:i]
 	return rest
@@ -199,6 +242,13 @@ func (d *runs) join(rest runs) {
 	}
 	d.list = append(d.list, rest.all()...)
 	d.dead += rest.dead
+}
+
+// remove takes the run at position i out.
+func (d *runs) remove(i int) {
+	i += d.head
+	d.list = append(d.list[:i], d.list[i+1:]...)
+	d.list[:len(d.list)+1][len(d.list)] = nil
 }
 
 // replace puts r in the place of the n runs from position i on.

@@ -29,6 +29,9 @@ import (
 //	settle NAME NUMBERS | return NAME NUMBERS
 //	get NAME [noack] | forget NAME | take-gets
 //	purge
+//	expel NAME NUMBERS REASON                unacked messages of that consumer
+//	expel-ready NUMBERS REASON | expel-head N REASON | expel-below NUMBER REASON
+//	settle-leaving NUMBERS | return-leaving NUMBERS | load-leaving
 //	loaded [COUNT]                           feeds back the oldest (all) loads
 //	trim BYTES
 //	spilled | committed                      the store has what was asked for, or is late
@@ -71,6 +74,7 @@ type script struct {
 	late      []*disk // appended late
 	group     []*Run  // given out by Scattered
 	thin      []*Run  // given out by Thin
+	dead      []*Run  // with messages that are leaving
 	out       strings.Builder
 }
 
@@ -173,6 +177,32 @@ func (s *script) run(command string, args []string) error {
 		slices.Reverse(numbers) // any order will do
 		e.Return(numbers)
 		e.Credit(s.consumers[args[0]], uint32(len(numbers)))
+	case "expel":
+		numbers := parseNumbers(args[1])
+		if err := e.Expel(numbers, reasonOf(args[2]), &s.fx); err != nil {
+			s.printf("error: %v\n", err)
+			break
+		}
+		e.Credit(s.consumers[args[0]], uint32(len(numbers)))
+	case "expel-ready":
+		s.printf("expelled %d\n", e.ExpelReady(parseNumbers(args[0]), reasonOf(args[1]), &s.fx))
+	case "expel-head":
+		e.ExpelHead(number(0), reasonOf(args[1]), &s.fx)
+	case "expel-below":
+		s.printf("expelled %d\n", e.ExpelBelow(number(0), reasonOf(args[1]), &s.fx))
+	case "settle-leaving":
+		if err := e.SettleLeaving(parseNumbers(args[0]), &s.fx); err != nil {
+			s.printf("error: %v\n", err)
+		}
+	case "return-leaving":
+		if err := e.ReturnLeaving(parseNumbers(args[0])); err != nil {
+			s.printf("error: %v\n", err)
+		}
+	case "load-leaving":
+		for _, r := range s.dead {
+			e.Load(r, &s.fx)
+		}
+		s.dead = nil
 	case "purge":
 		s.printf("purged %d\n", e.Purge(&s.fx))
 	case "loaded":
@@ -250,6 +280,9 @@ func (s *script) run(command string, args []string) error {
 		}
 	case "state":
 		s.printf("ready=%d unacked=%d bytes=%d resident=%d next=%s\n", e.Ready(), e.Unacked(), e.Bytes(), e.Resident(), show(e.Next(level)))
+		if e.Leaving() > 0 {
+			s.printf("leaving=%d\n", e.Leaving())
+		}
 		for _, c := range e.Consumers() {
 			s.printf("%s holds %d\n", c.Tag, c.Unacked())
 		}
@@ -306,6 +339,14 @@ func (s *script) print() error {
 	for _, c := range s.fx.Empty {
 		s.printf("get %s: empty\n", c.Tag)
 	}
+	for _, d := range s.fx.Dead {
+		s.printf("%s:", d.Reason)
+		for _, n := range d.AppendNumbers(nil) {
+			s.printf(" %d", n)
+		}
+		s.printf("\n")
+		s.dead = append(s.dead, d.Run)
+	}
 	for _, r := range s.fx.Marked {
 		settled := r.Settled()
 		s.printf("mark %s:", name(r))
@@ -337,6 +378,15 @@ func name(r *Run) string { return stretchOf(r.First, r.end()) }
 
 // stretchOf writes the numbers first..end-1.
 func stretchOf(first, end uint64) string { return show(first) + ".." + show(end-1) }
+
+func reasonOf(name string) Reason {
+	for r := range Reason(Reasons) {
+		if r.String() == name {
+			return r
+		}
+	}
+	panic("bad reason " + name)
+}
 
 func numbersOption(args []string) []uint64 {
 	for _, a := range args {

@@ -58,25 +58,9 @@ func (l *log) here(from, to int) bool {
 	return true
 }
 
-// Locate returns the run that holds an unsettled message that was handed out,
-// nil if none does, and asks for its page if that is not in memory: then it comes
-// by Loaded.
-func (e *Engine) Locate(number uint64, fx *Effects) *Run {
-	l := e.find(Level(number))
-	if l == nil {
-		return nil
-	}
-	at := l.dir.head.find(number, 0)
-	if at < 0 {
-		return nil
-	}
-	r := l.dir.head.at(at)
-	if r.settled.Has(uint32(number - r.First)) {
-		return nil
-	}
-	e.load(r, fx)
-	return r
-}
+// Load asks for the page of a run that has leaving messages, if it is not in
+// memory: then it comes by Loaded.
+func (e *Engine) Load(r *Run, fx *Effects) { e.load(r, fx) }
 
 // Loaded feeds back the page of a run that a Loads effect asked for; the run
 // becomes a holder of it. A page that nobody waits for any more, as its run was
@@ -88,7 +72,7 @@ func (e *Engine) Loaded(r *Run, page *Page) {
 		return
 	}
 	e.hold(r, page)
-	if r.sent == r.Count {
+	if r.sent == r.Count || r.aside != nil {
 		l := e.find(Level(r.First))
 		l.strays = append(l.strays, r)
 	}

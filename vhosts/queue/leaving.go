@@ -1,0 +1,285 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package queue
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Messages leave a queue other than by an acknowledgement when they are rejected,
+// expire, are too many, or were delivered too often. Where they are to go is for
+// the shell to say, and getting there takes time. Until then such a message is
+// leaving: it keeps its number and its place in its run, so that it is there again
+// after a crash, but it is neither ready nor unacked, and nobody gets it.
+
+// Reason says why messages leave.
+type Reason uint8
+
+// The reasons, in no order.
+const (
+	Rejected      Reason = iota // by reject or nack without requeue
+	Expired                     // its time to live has run out
+	Maxlen                      // the queue has more than it may have
+	DeliveryLimit               // its deliveries failed too often
+	Due                         // a delayed message has waited long enough
+
+	// Reasons is how many there are.
+	Reasons = 5
+)
+
+// String is the reason's name in headers (RabbitMQ 4.3, dead lettering).
+func (r Reason) String() string {
+	return [Reasons]string{"rejected", "expired", "maxlen", "delivery_limit", "due"}[r]
+}
+
+// Dead is neighbouring messages of one run that leave together: those at the
+// offsets From..From+Count-1. The run stays the same as long as they are leaving.
+type Dead struct {
+	Run         *Run
+	From, Count uint32
+	Reason      Reason
+}
+
+// AppendNumbers appends the messages' numbers.
+func (d *Dead) AppendNumbers(to []uint64) []uint64 {
+	for i := range d.Count {
+		to = append(to, d.Run.First+uint64(d.From+i))
+	}
+	return to
+}
+
+// Expel makes unacked messages leave, in the order of numbers. A number that is
+// not unacked is passed over and reported, as in Settle.
+func (e *Engine) Expel(numbers []uint64, reason Reason, fx *Effects) (wrong error) {
+	for len(numbers) > 0 {
+		n := e.ofLevel(numbers)
+		l := e.find(Level(numbers[0]))
+		at := 0
+		for _, number := range numbers[:n] {
+			if l != nil {
+				at = max(0, l.dir.head.find(number, at))
+			}
+			if l == nil || at >= l.dir.head.len() || !l.holds(l.dir.head.at(at), number-l.dir.head.at(at).First) {
+				wrong = fmt.Errorf("message %d is expelled but not unacked", number)
+				continue
+			}
+			r := l.dir.head.at(at)
+			e.leave(r, uint32(number-r.First), 1, reason, fx)
+			e.unacked--
+		}
+		numbers = numbers[n:]
+	}
+	return wrong
+}
+
+// ExpelReady makes those of the messages leave that are ready, wherever in the
+// queue they are, and returns how many these are. The numbers of one level must be
+// together and sorted.
+func (e *Engine) ExpelReady(numbers []uint64, reason Reason, fx *Effects) (n uint64) {
+	for len(numbers) > 0 {
+		count := e.ofLevel(numbers)
+		if l := e.find(Level(numbers[0])); l != nil {
+			n += l.expelReady(numbers[:count], reason, fx)
+		}
+		numbers = numbers[count:]
+	}
+	return n
+}
+
+func (l *log) expelReady(numbers []uint64, reason Reason, fx *Effects) (n uint64) {
+	var back []uint64
+	var r *Run
+	for _, number := range numbers {
+		if r == nil || number >= r.end() {
+			r = l.locate(number)
+		}
+		if r == nil || number < r.First {
+			continue
+		}
+		offset := uint32(number - r.First)
+		if r.settled.Has(offset) || r.isLeaving(offset) {
+			continue
+		}
+		if offset < r.sent {
+			if l.returned.empty() || !l.returned.has(number) {
+				continue
+			}
+			back = append(back, number)
+		}
+		l.q.leave(r, offset, 1, reason, fx)
+		n++
+	}
+	l.returned.remove(back)
+	l.ready -= n
+	return n
+}
+
+// ExpelHead makes the first n ready messages leave, those that would be handed out
+// first, or all if there are fewer.
+func (e *Engine) ExpelHead(n uint64, reason Reason, fx *Effects) {
+	for l := e.readiest(); l != nil && n > 0; l = e.readiest() {
+		s := l.nextReady()
+		count := uint32(min(n, uint64(s.count)))
+		e.leave(s.run, s.from, count, reason, fx)
+		l.skip(s, count)
+		n -= uint64(count)
+	}
+}
+
+// ExpelBelow makes all ready messages leave that have numbers below number and are
+// of its level, and returns how many these are.
+func (e *Engine) ExpelBelow(number uint64, reason Reason, fx *Effects) (n uint64) {
+	l := e.find(Level(number))
+	for l != nil && l.ready > 0 {
+		s := l.nextReady()
+		first := s.run.First + uint64(s.from)
+		if first >= number {
+			break
+		}
+		count := uint32(min(number-first, uint64(s.count)))
+		e.leave(s.run, s.from, count, reason, fx)
+		l.skip(s, count)
+		n += uint64(count)
+	}
+	return n
+}
+
+// skip removes the first n messages of s from the ready ones, as nobody gets them.
+func (l *log) skip(s stretch, n uint32) {
+	l.ready -= uint64(n)
+	if s.returned {
+		l.returned.take(uint64(n))
+		return
+	}
+	s.run.sent = s.from + n
+	if s.run.sent == s.run.Count {
+		l.cursor++
+	}
+}
+
+// leave marks messages as leaving and says so in fx.
+func (e *Engine) leave(r *Run, from, count uint32, reason Reason, fx *Effects) {
+	if r.aside == nil {
+		r.aside = new(aside)
+	}
+	r.aside.leaving.SetRange(from, from+count)
+	r.aside.departs += count
+	e.leaving += uint64(count)
+	if n := len(fx.Dead); n > 0 {
+		if d := &fx.Dead[n-1]; d.Run == r && d.Reason == reason && d.From+d.Count == from {
+			d.Count += count
+			return
+		}
+	}
+	fx.Dead = append(fx.Dead, Dead{r, from, count, reason})
+}
+
+// SettleLeaving takes leaving messages out of the queue for good: where they were
+// to go they are, or they go nowhere. A number that is not leaving is passed over
+// and reported.
+func (e *Engine) SettleLeaving(numbers []uint64, fx *Effects) error {
+	return e.stopLeaving(numbers, func(l *log, r *Run, offsets []uint32) {
+		before := r.liveBytes()
+		for _, offset := range offsets {
+			r.settled.Set(offset)
+		}
+		e.countGone(r, uint32(len(offsets)), before)
+		l.settled(r, fx)
+	})
+}
+
+// ReturnLeaving makes leaving messages ready again, at their places. A number that
+// is not leaving is passed over and reported.
+func (e *Engine) ReturnLeaving(numbers []uint64) error {
+	return e.stopLeaving(numbers, func(l *log, r *Run, offsets []uint32) {
+		var back []uint64
+		for _, offset := range offsets {
+			if offset < r.sent {
+				back = append(back, r.First+uint64(offset))
+			}
+		}
+		slices.Sort(back)
+		l.returned.add(back)
+		l.ready += uint64(len(offsets))
+	})
+}
+
+// stopLeaving takes the leaving mark off messages and calls what with them, run by
+// run.
+func (e *Engine) stopLeaving(numbers []uint64, what func(l *log, r *Run, offsets []uint32)) (wrong error) {
+	var offsets []uint32
+	for len(numbers) > 0 {
+		var r *Run
+		l := e.find(Level(numbers[0]))
+		if l != nil {
+			r = l.locate(numbers[0])
+		}
+		offsets = offsets[:0]
+		for _, number := range numbers {
+			if r == nil || number < r.First || number >= r.end() || !r.isLeaving(uint32(number-r.First)) {
+				break
+			}
+			offset := uint32(number - r.First)
+			r.aside.leaving.Clear(offset)
+			r.aside.departs--
+			offsets = append(offsets, offset)
+			if r.aside.departs == 0 {
+				r.aside = nil
+			}
+		}
+		if len(offsets) == 0 {
+			wrong = fmt.Errorf("message %d is not leaving", numbers[0])
+			numbers = numbers[1:]
+			continue
+		}
+		numbers = numbers[len(offsets):]
+		e.leaving -= uint64(len(offsets))
+		what(l, r, offsets)
+		if r.aside == nil {
+			l.repack(r.First)
+		}
+		l.compact()
+	}
+	return wrong
+}
+
+// locate returns the run that holds a number, nil if there is none; a packed one is
+// unpacked with its segment.
+func (l *log) locate(number uint64) *Run {
+	if at := l.dir.head.find(number, 0); at >= 0 {
+		return l.dir.head.at(at)
+	}
+	if i := l.dir.segmentOf(number); i < len(l.dir.cold) && number >= l.dir.cold[i].first {
+		s := l.dir.cold[i]
+		s.unpack(l.q.Keeper)
+		if at := s.warm.find(number, 0); at >= 0 {
+			return s.warm.at(at)
+		}
+		return nil
+	}
+	if at := l.dir.tail.find(number, 0); at >= 0 {
+		return l.dir.tail.at(at)
+	}
+	return nil
+}
+
+// repack packs the segment that holds number, if there is one that was unpacked
+// because some of its messages left and none is leaving any more. What cannot be
+// packed now is packed when the janitor gets there, or stays as it is until the
+// cursor does.
+func (l *log) repack(number uint64) {
+	i := l.dir.segmentOf(number)
+	if l.q.joining || i == len(l.dir.cold) || number < l.dir.cold[i].first {
+		return
+	}
+	for _, r := range l.dir.cold[i].warm.all() {
+		if r.aside != nil {
+			return
+		}
+	}
+	joined := l.joined
+	l.cool(i)
+	l.joined = joined
+}
