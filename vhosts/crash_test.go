@@ -365,7 +365,7 @@ func TestTxHoldsMarks(t *testing.T) {
 	in := newInbox("c", false, 0)
 	consume(t, q, in)
 
-	records := q.settleInto(nil, &Settlement{Consumer: in.Consumer, Numbers: []uint64{0}})
+	records, _ := q.settleInto(nil, &Settlement{Consumer: in.Consumer, Numbers: []uint64{0}})
 	q.Settle(in.Consumer, []uint64{1}, false)
 	b.sync(t)
 	if got := recovered(t, fs); got != "1* 2* 3* 4*" {

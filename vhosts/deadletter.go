@@ -11,11 +11,11 @@ import (
 	"github.com/lagomq/lagomq/vhosts/queue"
 )
 
-// Dead lettering (RabbitMQ 4.3, dead lettering) of rejected messages. A message
-// on its way to the dead letter exchange stays unacked in its queue until the
-// copies are taken: copies and removal are one proposal, so a crash leaves either
-// the original or the copies. Routing and publishing happen without any queue's
-// lock, as the target may be any queue, the same one included.
+// Dead lettering (RabbitMQ 4.3, dead lettering). A message on its way to the dead
+// letter exchange is leaving its queue until the copies are taken: copies and
+// removal are one proposal, so a crash leaves either the original or the copies.
+// Routing and publishing happen without any queue's lock, as the target may be any
+// queue, the same one included.
 
 // deadLetterTarget is where a queue's dead letters go.
 type deadLetterTarget struct {
@@ -29,6 +29,7 @@ type letter struct {
 	number uint64
 	page   *queue.Page
 	offset int
+	reason queue.Reason
 }
 
 // size is how many bytes a copy of the message takes, about.
@@ -37,50 +38,84 @@ func (l *letter) size() int {
 	return len(envelope) + len(header) + len(body)
 }
 
-// reject dead-letters unacked messages of consumer c, in the order of numbers.
-func (q *Queue) reject(c *queue.Consumer, numbers []uint64) {
-	q.mu.Lock()
-	if q.deleted {
-		q.mu.Unlock()
+// lettersAhead is how many letters a queue holds, besides those that are being
+// forwarded, before it makes more of what is leaving: about two batches.
+const lettersAhead = queue.MaxRunMessages
+
+// lettersReadAhead is how many pages of leaving messages are asked for at a time.
+const lettersReadAhead = 16
+
+// departLocked takes over what has begun to leave: it goes to the dead letter
+// exchange, or away if there is none.
+func (q *Queue) departLocked() {
+	if len(q.fx.Dead) == 0 {
 		return
 	}
-	q.stats.Rejected += uint64(len(numbers))
-	q.engine.Credit(c, uint32(len(numbers)))
-	q.leaving = append(q.leaving, numbers...)
+	forwards := q.settings.Load().deadLetters != nil
+	var numbers []uint64
+	for i := range q.fx.Dead {
+		d := &q.fx.Dead[i]
+		q.stats.Died[d.Reason] += uint64(d.Count)
+		if forwards {
+			q.dead = append(q.dead, *d)
+			continue
+		}
+		numbers = d.AppendNumbers(numbers[:0])
+		if err := q.engine.SettleLeaving(numbers, &q.fx); err != nil {
+			q.vhost.hosts.broken(q, err)
+		}
+	}
+	clear(q.fx.Dead)
+	q.fx.Dead = q.fx.Dead[:0]
 	q.fetchLocked()
-	q.dispatchLocked()
-	q.mu.Unlock()
-	q.forward()
 }
 
-// fetchLocked makes letters of the leaving messages, in order, up to the first
+// fetchLocked makes letters of what is leaving, in order, up to the first message
 // whose page has to be read: it goes on from there when that is loaded.
 func (q *Queue) fetchLocked() {
-	for len(q.leaving) > 0 {
-		n := q.leaving[0]
-		switch r := q.engine.Locate(n, &q.fx); {
-		case r == nil:
-			q.vhost.hosts.broken(q, errNotUnacked)
-		case r.Page == nil:
-			return
-		default:
-			r.Page.Hold()
-			q.letters = append(q.letters, letter{n, r.Page, int(n - r.First)})
+	for len(q.dead) > 0 && len(q.letters) < lettersAhead {
+		d := &q.dead[0]
+		if d.Run.Page == nil {
+			for i := range min(len(q.dead), lettersReadAhead) {
+				q.engine.Load(q.dead[i].Run, &q.fx)
+			}
+			break
 		}
-		q.leaving = q.leaving[1:]
+		for i := range d.Count {
+			d.Run.Page.Hold()
+			offset := d.From + i
+			q.letters = append(q.letters, letter{d.Run.First + uint64(offset), d.Run.Page, int(offset), d.Reason})
+		}
+		q.dead[0] = queue.Dead{}
+		q.dead = q.dead[1:]
 	}
-	q.leaving = nil
+	if len(q.dead) == 0 {
+		q.dead = nil
+	}
 }
 
-// forward publishes the queue's letters to the dead letter exchange and takes the
-// originals out of the queue, one caller at a time, so that they stay in order.
-// Called without locks.
-func (q *Queue) forward() {
+// forward publishes one batch of the queue's letters to the dead letter exchange
+// and takes the originals out of the queue, one caller at a time, so that they stay
+// in order. It returns the queues that have letters now, this one or some that got
+// copies. Called without locks.
+func (q *Queue) forward() (again []*Queue) {
 	q.forwarding.Lock()
 	defer q.forwarding.Unlock()
-	for letters := q.takeLetters(); len(letters) > 0; letters = q.takeLetters() {
-		q.forwardAll(letters)
+	letters := q.takeLetters()
+	if len(letters) == 0 {
+		return nil
 	}
+	again = q.forwardAll(letters)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.deleted {
+		q.fetchLocked()
+		q.applyLocked()
+	}
+	if len(q.letters) > 0 {
+		again = append(again, q)
+	}
+	return again
 }
 
 // takeLetters takes the first letters, as many as make about one run.
@@ -98,7 +133,8 @@ func (q *Queue) takeLetters() (taken []letter) {
 }
 
 // forwardAll forwards letters in one proposal. What has no destination is dropped.
-func (q *Queue) forwardAll(letters []letter) {
+// It returns the queues that have letters now because they got copies.
+func (q *Queue) forwardAll(letters []letter) []*Queue {
 	var scratch exchanges.Scratch[*Queue]
 	var publications []TxPublication
 	numbers := make([]uint64, len(letters))
@@ -109,18 +145,20 @@ func (q *Queue) forwardAll(letters []letter) {
 			publications = q.address(publications, &scratch, target, l, now)
 		}
 	}
-	q.vhost.hosts.CommitTx(publications, []Settlement{{Queue: q, Numbers: numbers, forwarded: true}}, nil)
+	again := q.vhost.hosts.commitTx(publications, []Settlement{{Queue: q, Numbers: numbers, forwarded: true}}, nil)
 	for _, l := range letters {
 		l.page.Release()
 	}
+	return again
 }
 
 // address routes one letter to target and appends it to the publications.
 func (q *Queue) address(publications []TxPublication, scratch *exchanges.Scratch[*Queue], target *deadLetterTarget, l letter, now time.Time) []TxPublication {
 	envelope, header, body := l.page.Message(l.offset)
 	e := wire.PublishView{ExchangeAndKey: envelope}
-	d := death{queue: q.name, reason: reasonRejected, exchange: string(e.Exchange()), key: string(e.RoutingKey()), at: now}
+	d := death{queue: q.name, reason: l.reason, exchange: string(e.Exchange()), key: string(e.RoutingKey()), at: now}
 	var properties wire.PropertyView
+	var deaths wire.Array
 	h, err := wire.ParseHeader(header)
 	if err == nil {
 		err = properties.Scan(h.Properties)
@@ -129,7 +167,7 @@ func (q *Queue) address(publications []TxPublication, scratch *exchanges.Scratch
 		if !l.page.Rekeyed(l.offset) {
 			d.cc = ccOf(properties.Headers)
 		}
-		header, err = d.record(header, l.page.Died(l.offset))
+		header, deaths, err = d.record(header, l.page.Died(l.offset))
 	}
 	if err != nil {
 		// It was checked when it was published: only damage gets here.
@@ -140,10 +178,14 @@ func (q *Queue) address(publications []TxPublication, scratch *exchanges.Scratch
 	if target.rekeyed {
 		key, cc = target.key, nil
 	}
-	route := q.vhost.routeTo(scratch, target.exchange, key, cc, header).For(PriorityOf(&properties))
+	route := q.vhost.routeTo(scratch, target.exchange, key, cc, header)
+	if l.reason != queue.Rejected {
+		route = route.without(func(target *Queue) bool { return cycle(deaths, target.name) })
+	}
 	if len(route.Queues) == 0 {
 		return publications
 	}
+	route = route.For(PriorityOf(&properties))
 	envelope = wire.AppendShortString(wire.AppendShortString(nil, target.exchange), key)
 	persistent := properties.DeliveryMode == wire.Persistent && route.Durable
 	page := openPublication(&publications, route, persistent, len(envelope)+len(header)+len(body))

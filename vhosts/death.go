@@ -8,15 +8,13 @@ import (
 	"time"
 
 	"github.com/lagomq/lagomq/amqp/wire"
+	"github.com/lagomq/lagomq/vhosts/queue"
 )
-
-// The reasons for which a message is dead-lettered (RabbitMQ 4.3, dead
-// lettering), as they stand in headers.
-const reasonRejected = "rejected"
 
 // death is one dead-lettering of one message.
 type death struct {
-	queue, reason string
+	queue         string
+	reason        queue.Reason
 	exchange, key string   // with which the message came to the queue
 	cc            []string // further keys, from its header CC
 	at            time.Time
@@ -29,38 +27,39 @@ func (d *death) keys() []string { return append([]string{d.key}, d.cc...) }
 // its most recent entry first, the names of the first and the last death, and no
 // expiration. tracked says that the headers are already the broker's from an
 // earlier death; otherwise the client wrote what is there, and it counts for
-// nothing.
-func (d *death) record(header []byte, tracked bool) ([]byte, *wire.Error) {
+// nothing. It returns the list besides.
+func (d *death) record(header []byte, tracked bool) (_ []byte, deaths wire.Array, _ *wire.Error) {
 	h, err := wire.ParseHeader(header)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	p, err := wire.ParseProperties(h.Properties)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var deaths wire.Array
 	if tracked {
 		list, _ := p.Headers.Get("x-death")
 		deaths, _ = list.(wire.Array)
 	}
+	first := len(deaths) == 0
+	deaths = d.prepend(deaths, &p)
 	set := wire.Table{
-		{Name: "x-death", Value: d.prepend(deaths, &p)},
+		{Name: "x-death", Value: deaths},
 		{Name: "x-last-death-exchange", Value: d.exchange},
 		{Name: "x-last-death-queue", Value: d.queue},
-		{Name: "x-last-death-reason", Value: d.reason},
+		{Name: "x-last-death-reason", Value: d.reason.String()},
 	}
-	if len(deaths) == 0 {
+	if first {
 		set = append(set,
 			wire.Field{Name: "x-first-death-exchange", Value: d.exchange},
 			wire.Field{Name: "x-first-death-queue", Value: d.queue},
-			wire.Field{Name: "x-first-death-reason", Value: d.reason})
+			wire.Field{Name: "x-first-death-reason", Value: d.reason.String()})
 	}
 	// The first of equal names wins when a table is sorted.
 	p.Headers = append(set, p.Headers...).Sorted()
 	p.Flags = p.Flags&^wire.FlagExpiration | wire.FlagHeaders
 	p.Expiration = ""
-	return wire.AppendHeader(nil, h.BodySize, wire.AppendProperties(nil, &p)), nil
+	return wire.AppendHeader(nil, h.BodySize, wire.AppendProperties(nil, &p)), deaths, nil
 }
 
 // prepend adds the death to the list: an entry for the same queue and reason is
@@ -70,7 +69,7 @@ func (d *death) prepend(deaths wire.Array, p *wire.Properties) wire.Array {
 		table, _ := entry.(wire.Table)
 		queue, _ := table.Get("queue")
 		reason, _ := table.Get("reason")
-		if queue != d.queue || reason != d.reason {
+		if queue != d.queue || reason != d.reason.String() {
 			continue
 		}
 		rest := slices.Delete(slices.Clone(deaths), i, i+1)
@@ -86,12 +85,28 @@ func (d *death) prepend(deaths wire.Array, p *wire.Properties) wire.Array {
 	}
 	entry = append(entry,
 		wire.Field{Name: "count", Value: int64(1)},
-		wire.Field{Name: "reason", Value: d.reason},
+		wire.Field{Name: "reason", Value: d.reason.String()},
 		wire.Field{Name: "queue", Value: d.queue},
 		wire.Field{Name: "time", Value: wire.Timestamp(d.at.Unix())},
 		wire.Field{Name: "exchange", Value: d.exchange},
 		wire.Field{Name: "routing-keys", Value: keys})
 	return append(wire.Array{entry}, deaths...)
+}
+
+// cycle reports whether a message with those deaths, the newest first, would go
+// round without anybody having touched it: it died in that queue before, and was not
+// rejected since.
+func cycle(deaths wire.Array, name string) bool {
+	for _, entry := range deaths {
+		table, _ := entry.(wire.Table)
+		if reason, _ := table.Get("reason"); reason == queue.Rejected.String() {
+			return false
+		}
+		if source, _ := table.Get("queue"); source == name {
+			return true
+		}
+	}
+	return false
 }
 
 // countUp returns an entry of x-death with its count raised.

@@ -12,11 +12,12 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/lagomq/lagomq/amqp/wire"
+	"github.com/lagomq/lagomq/vhosts/queue"
 )
 
 // deathAt is a death with reason rejected, at a time in seconds.
-func deathAt(queue string, seconds int64, exchange, key string, cc ...string) death {
-	return death{queue: queue, reason: reasonRejected, exchange: exchange, key: key, cc: cc, at: time.Unix(seconds, 999)}
+func deathAt(name string, seconds int64, exchange, key string, cc ...string) death {
+	return death{queue: name, reason: queue.Rejected, exchange: exchange, key: key, cc: cc, at: time.Unix(seconds, 999)}
 }
 
 // entryOf is an entry of x-death as it has to be, its fields in their order.
@@ -54,7 +55,7 @@ func deathHeaders(deaths wire.Array, first, last [3]string) wire.Table {
 func lie() wire.Table {
 	return wire.Table{
 		{Name: "x-first-death-reason", Value: "lie"},
-		{Name: "x-death", Value: wire.Array{entryOf(41, reasonRejected, "a", 1, "lie", "lie")}},
+		{Name: "x-death", Value: wire.Array{entryOf(41, "rejected", "a", 1, "lie", "lie")}},
 		{Name: "x-last-death-queue", Value: "lie"},
 		{Name: "x-first-death-queue", Value: int64(7)},
 	}
@@ -73,7 +74,7 @@ func TestDeathRecord(t *testing.T) {
 	allKept.Expiration = ""
 	allKept.Headers = deathHeaders(wire.Array{expired("5000", entryOf(1, "rejected", "a", 10, "xa", "k"))}, a, a)
 	other := deathAt("a", 30, "xa", "k")
-	other.reason = "expired"
+	other.reason = queue.Expired
 
 	headers := func(table wire.Table) wire.Properties {
 		return wire.Properties{Flags: wire.FlagHeaders, Headers: table}
@@ -154,7 +155,7 @@ func TestDeathRecord(t *testing.T) {
 			got := header
 			for i, d := range test.deaths {
 				var err *wire.Error
-				if got, err = d.record(got, test.tracked || i > 0); err != nil {
+				if got, _, err = d.record(got, test.tracked || i > 0); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -175,7 +176,7 @@ func TestDeathRecordErrors(t *testing.T) {
 	t.Parallel()
 	for _, header := range [][]byte{nil, []byte("short"), wire.AppendHeader(nil, 1, []byte{0xff, 0xff, 1})} {
 		d := deathAt("a", 10, "xa", "k")
-		if got, err := d.record(header, false); err == nil {
+		if got, _, err := d.record(header, false); err == nil {
 			t.Errorf("header %x became %x without an error", header, got)
 		}
 	}
@@ -185,9 +186,10 @@ func TestDeathRecordErrors(t *testing.T) {
 func TestDeathHistory(t *testing.T) {
 	t.Parallel()
 	type entry struct {
-		queue, reason string
-		count         int64
-		since         uint64
+		queue  string
+		reason queue.Reason
+		count  int64
+		since  uint64
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		header := wire.AppendHeader(nil, 0, []byte{0, 0})
@@ -195,12 +197,12 @@ func TestDeathHistory(t *testing.T) {
 		for i := range rapid.IntRange(1, 30).Draw(t, "deaths") {
 			e := entry{
 				rapid.SampledFrom([]string{"", "a", "b", "c"}).Draw(t, "queue"),
-				rapid.SampledFrom([]string{reasonRejected, "expired"}).Draw(t, "reason"), 1, uint64(i),
+				rapid.SampledFrom([]queue.Reason{queue.Rejected, queue.Expired}).Draw(t, "reason"), 1, uint64(i),
 			}
 			d := deathAt(e.queue, int64(i), "x", "k")
 			d.reason = e.reason
 			var err *wire.Error
-			if header, err = d.record(header, i > 0); err != nil {
+			if header, _, err = d.record(header, i > 0); err != nil {
 				t.Fatal(err)
 			}
 			at := slices.IndexFunc(model, func(o entry) bool { return o.queue == e.queue && o.reason == e.reason })
@@ -212,7 +214,7 @@ func TestDeathHistory(t *testing.T) {
 		}
 		var want wire.Array
 		for _, e := range model {
-			want = append(want, entryOf(e.count, e.reason, e.queue, e.since, "x", "k"))
+			want = append(want, entryOf(e.count, e.reason.String(), e.queue, e.since, "x", "k"))
 		}
 		h, _ := wire.ParseHeader(header)
 		p, err := wire.ParseProperties(h.Properties)
@@ -247,7 +249,7 @@ func FuzzDeathRecord(f *testing.F) {
 		}
 		for i := range 3 {
 			d := deathAt("a", int64(i), "x", "k", ccOf(v.Headers)...)
-			if header, err = d.record(header, i > 0); err != nil {
+			if header, _, err = d.record(header, i > 0); err != nil {
 				t.Fatalf("death %d: %v", i, err)
 			}
 			if h, err = wire.ParseHeader(header); err != nil {

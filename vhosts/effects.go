@@ -33,6 +33,7 @@ func (q *Queue) applyLocked() {
 		q.deliverLocked(&q.fx.Deliveries[i])
 	}
 	q.answerEmptyLocked(q.fx.Empty)
+	q.departLocked()
 	q.collectLocked()
 	q.proposeLocked()
 	if len(q.fx.Loads) > 0 {
@@ -169,7 +170,7 @@ func (q *Queue) loaded(pages []loadedPage) {
 	}
 	tellCancelled(cancelled)
 	if letters {
-		q.forward()
+		q.vhost.hosts.forwarder.forward(q)
 	}
 }
 
@@ -181,11 +182,7 @@ func (q *Queue) reload(failed []*queue.Run) {
 	}
 	q.fetchLocked()
 	q.dispatchLocked()
-	letters := len(q.letters) > 0
-	q.mu.Unlock()
-	if letters {
-		q.forward()
-	}
+	q.unlock()
 }
 
 // loadRetry is how long a queue waits after a failed read before it reads again.

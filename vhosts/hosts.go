@@ -7,9 +7,8 @@
 //
 // Package amqp calls it for every method of a channel; package management reads
 // its snapshots. Lock order: Hosts.mu -> VHost.mu -> VHost.routes, and
-// (Queue.forwarding -> Hosts.tx) or VHost.mu -> Queue.mu -> (the channel's and
-// writer's locks behind queue.Sink) | (the store's committer). Under any of them
-// only memory is touched.
+// (Queue.forwarding -> Hosts.tx) or VHost.mu -> Queue.mu -> (the channel's and writer's locks behind
+// queue.Sink) | (the store's committer). Under any of them only memory is touched.
 package vhosts
 
 import (
@@ -112,6 +111,8 @@ type Hosts struct {
 	janitor *janitor
 	timers  *timers
 
+	forwarder *forwarder
+
 	resident atomic.Int64 // bytes of messages in memory
 	crowded  atomic.Bool  // they are more than the budget, or were just now
 	damaged  atomic.Int64 // queues out of service
@@ -131,6 +132,7 @@ func Open(o Options) (*Hosts, error) {
 	}
 	h := &Hosts{options: o, log: o.Logger, store: o.Store, users: o.Users, byName: map[string]*VHost{}}
 	h.pages, h.janitor, h.timers = newPageReaders(o.Store), newJanitor(h), newTimers(o.Clock)
+	h.forwarder = newForwarder()
 	if err := h.recover(); err != nil {
 		return nil, fmt.Errorf("recover the virtual hosts: %w", err)
 	}
@@ -142,6 +144,7 @@ func Open(o Options) (*Hosts, error) {
 	h.pages.start(o.PageReaders)
 	h.janitor.start()
 	h.timers.start()
+	h.forwarder.start()
 	return h, nil
 }
 
@@ -192,10 +195,9 @@ func (h *Hosts) Close() {
 func (h *Hosts) stopWorkers() {
 	h.timers.stop()
 	h.janitor.stop()
+	h.forwarder.stop()
 	h.pages.stop()
 }
-
-var errNotUnacked = errors.New("a message is rejected but not in the queue")
 
 // broken deals with a broken invariant of one queue: a bug that tests must see,
 // while in production the broker and other queues go on.

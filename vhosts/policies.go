@@ -111,12 +111,11 @@ func (q *Queue) applyPolicies() {
 		q.mu.Lock()
 		if q.vhost.policies.Load() == set {
 			q.configureLocked(applied)
-			q.mu.Unlock()
-			break
+			q.unlock()
+			return
 		}
 		q.mu.Unlock()
 	}
-	q.forward()
 }
 
 func (q *Queue) configureLocked(applied AppliedPolicies) {

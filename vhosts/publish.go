@@ -31,11 +31,17 @@ func (h *Hosts) Publish(r *Route, page *queue.Page, persistent bool, w persisten
 		return
 	}
 	p := newPublication(r, page, persistent)
+	var letters []*Queue
 	for _, q := range r.Queues {
-		q.publish(&p)
+		if q.publish(&p) {
+			letters = append(letters, q)
+		}
 	}
 	if p.run != nil {
 		h.store.Propose(0, w, persistence.PutRun(p.run))
+	}
+	if len(letters) > 0 {
+		h.forwarder.forward(letters...)
 	}
 }
 
@@ -95,8 +101,7 @@ type Settlement struct {
 	Rejected bool // by reject or nack, not by ack
 	Requeue  bool
 
-	dying     bool // goes to a dead letter exchange when the transaction is done
-	forwarded bool // a dead letter: counted and credited when it was rejected
+	forwarded bool // a dead letter: counted and credited when it began to leave
 }
 
 // TxPublication is a run of a transaction.
@@ -144,15 +149,11 @@ func AppendPublication(publications []TxPublication, r *Route, persistent bool, 
 // dead-lettered follow in proposals of their own. w, which may be nil, is told
 // when it is durable. The pages are kept.
 func (h *Hosts) CommitTx(publications []TxPublication, settlements []Settlement, w persistence.Waiter) {
-	h.commitTx(publications, settlements, w)
-	for i := range settlements {
-		if s := &settlements[i]; s.dying {
-			s.Queue.reject(s.Consumer, s.Numbers)
-		}
-	}
+	h.forwarder.forward(h.commitTx(publications, settlements, w)...)
 }
 
-func (h *Hosts) commitTx(publications []TxPublication, settlements []Settlement, w persistence.Waiter) {
+// commitTx is CommitTx without forwarding: it returns the queues that have letters.
+func (h *Hosts) commitTx(publications []TxPublication, settlements []Settlement, w persistence.Waiter) (letters []*Queue) {
 	h.tx.Lock()
 	defer h.tx.Unlock()
 	defer func() {
@@ -166,7 +167,9 @@ func (h *Hosts) commitTx(publications []TxPublication, settlements []Settlement,
 		publications[i].Page.Arrive(now)
 		p := newPublication(publications[i].Route, publications[i].Page, publications[i].Persistent)
 		for _, q := range publications[i].Route.Queues {
-			q.publish(&p)
+			if q.publish(&p) && !slices.Contains(letters, q) {
+				letters = append(letters, q)
+			}
 		}
 		if p.run != nil {
 			records = append(records, persistence.PutRun(p.run))
@@ -174,13 +177,16 @@ func (h *Hosts) commitTx(publications []TxPublication, settlements []Settlement,
 	}
 	for i := range settlements {
 		s := &settlements[i]
-		s.dying = s.Rejected && !s.Requeue && s.Queue.settings.Load().deadLetters != nil
-		switch {
-		case s.Requeue:
-			s.Queue.Return(s.Consumer, s.Numbers)
-		case !s.dying:
-			records = s.Queue.settleInto(records, s)
+		made := false
+		if s.Requeue {
+			made = s.Queue.giveBack(s.Consumer, s.Numbers)
+		} else {
+			records, made = s.Queue.settleInto(records, s)
+		}
+		if made && !slices.Contains(letters, s.Queue) {
+			letters = append(letters, s.Queue)
 		}
 	}
 	h.store.Propose(0, w, records...)
+	return letters
 }

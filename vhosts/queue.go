@@ -34,7 +34,7 @@ type Queue struct {
 
 	settings atomic.Pointer[settings] // never nil; replaced under mu, see settingsChangedLocked
 
-	forwarding sync.Mutex // held while letters are forwarded, which keeps their order; outermost
+	forwarding sync.Mutex // held while a batch of letters is forwarded, which keeps their order; outermost
 
 	mu          sync.Mutex
 	engine      queue.Engine
@@ -45,15 +45,15 @@ type Queue struct {
 	damaged     error           // why the queue is out of service, nil if it is not
 	exclusively *queue.Consumer // the exclusive consumer, if there is one
 	stats       QueueCounters
-	leaving     []uint64  // rejected messages to be dead-lettered whose page is not here, or that come after one
-	letters     []letter  // rejected messages to be dead-lettered, before those
-	idleSince   time.Time // last time the queue became unused
-	touched     bool      // something happened since the janitor was here
-	resting     int       // times in a row that the janitor found it untouched
-	resident    uint64    // what of Hosts.resident is this queue's
-	wake        uint64    // when tick comes, 0 if it was not asked for
-	alarm       alarm     // guarded by timers.mu
-	usedAt      uint64    // when the lease of a queue with x-expires began
+	dead        []queue.Dead // messages that are leaving for the dead letter exchange, after those in letters
+	letters     []letter     // such messages that can be forwarded; those being forwarded are taken off
+	idleSince   time.Time    // last time the queue became unused
+	touched     bool         // something happened since the janitor was here
+	resting     int          // times in a row that the janitor found it untouched
+	resident    uint64       // what of Hosts.resident is this queue's
+	wake        uint64       // when tick comes, 0 if it was not asked for
+	alarm       alarm        // guarded by timers.mu
+	usedAt      uint64       // when the lease of a queue with x-expires began
 }
 
 // QueueCounters count a queue's messages since it was made or recovered.
@@ -68,6 +68,9 @@ type QueueCounters struct {
 	Rejected     uint64 // settled by reject or nack without requeue
 	Requeued     uint64 // put back
 	Redelivered  uint64 // of the delivered and got ones, those delivered before
+
+	// Died counts messages that left the queue for each reason, dead-lettered or not.
+	Died [queue.Reasons]uint64
 }
 
 // Name is the queue's name, Durable whether it survives a restart.
@@ -84,12 +87,12 @@ func (q *Queue) Quorum() bool { return typeOf(q.arguments) == TypeQuorum }
 
 // publish puts a publication's page at the queue's end and hands out what finds
 // a taker. A queue deleted meanwhile takes nothing: the message came before the
-// deletion.
-func (q *Queue) publish(p *Publication) {
+// deletion. It reports whether the queue has letters now, which are to be forwarded.
+func (q *Queue) publish(p *Publication) (letters bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.deleted {
-		return
+		return false
 	}
 	level := q.level(p.priority)
 	var share *persistence.Share
@@ -101,11 +104,11 @@ func (q *Queue) publish(p *Publication) {
 	q.stats.Published += uint64(p.page.Len())
 	run := q.engine.Append(level, p.page, stored)
 	q.dispatchLocked()
-	if run.Done() {
-		return
+	if !run.Done() {
+		p.keepLocked(q, run)
+		q.trimLocked()
 	}
-	p.keepLocked(q, run)
-	q.trimLocked()
+	return len(q.letters) > 0
 }
 
 // extend adds the messages of a small page to the queue's newest run while the store
@@ -114,7 +117,7 @@ func (q *Queue) publish(p *Publication) {
 // returns false if there is no such run.
 func (q *Queue) extend(priority Priority, page *queue.Page, w persistence.Waiter) bool {
 	q.mu.Lock()
-	defer q.mu.Unlock()
+	defer q.unlock()
 	if q.deleted {
 		return false
 	}
@@ -139,7 +142,7 @@ func (q *Queue) extend(priority Priority, page *queue.Page, w persistence.Waiter
 // the queue has just been deleted.
 func (q *Queue) Consume(c *queue.Consumer, exclusive bool, ready func()) *wire.Error {
 	q.mu.Lock()
-	defer q.mu.Unlock()
+	defer q.unlock()
 	if err := q.usableLocked(); err != nil {
 		return err
 	}
@@ -169,7 +172,7 @@ func (q *Queue) Cancel(c *queue.Consumer) {
 		q.usedLocked()
 	}
 	q.dispatchLocked()
-	q.mu.Unlock()
+	q.unlock()
 	if last && q.autoDelete {
 		q.vhost.deleteUnused(q)
 	}
@@ -192,7 +195,7 @@ func (q *Queue) usableLocked() *wire.Error {
 // returned when the queue was just deleted or is out of service.
 func (q *Queue) Get(c *queue.Consumer) *wire.Error {
 	q.mu.Lock()
-	defer q.mu.Unlock()
+	defer q.unlock()
 	if err := q.usableLocked(); err != nil {
 		return err
 	}
@@ -206,23 +209,19 @@ func (q *Queue) Get(c *queue.Consumer) *wire.Error {
 // ForgetGet withdraws a Get that was not answered.
 func (q *Queue) ForgetGet(c *queue.Consumer) {
 	q.mu.Lock()
-	defer q.mu.Unlock()
 	q.engine.ForgetGet(c)
 	q.dispatchLocked() // its message may just have come back, refused
+	q.unlock()
 }
 
 // Settle takes acknowledged (or, with rejected, discarded) messages of consumer
 // c out of the queue; discarded ones go to the dead letter exchange if there is
 // one.
 func (q *Queue) Settle(c *queue.Consumer, numbers []uint64, rejected bool) {
-	if rejected && q.settings.Load().deadLetters != nil {
-		q.reject(c, numbers)
-		return
-	}
 	q.mu.Lock()
-	defer q.mu.Unlock()
 	q.settleLocked(&Settlement{Consumer: c, Numbers: numbers, Rejected: rejected})
 	q.dispatchLocked()
+	q.unlock()
 }
 
 // settleInto is Settle for a transaction: what the store has to know is appended
@@ -230,17 +229,30 @@ func (q *Queue) Settle(c *queue.Consumer, numbers []uint64, rejected bool) {
 // release: a mark states all that is settled of a run, so theirs would make the
 // transaction's known before its proposal, and the proposal would take theirs
 // back.
-func (q *Queue) settleInto(records []persistence.Record, s *Settlement) []persistence.Record {
+func (q *Queue) settleInto(records []persistence.Record, s *Settlement) (_ []persistence.Record, letters bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.settleLocked(s)
+	q.departLocked()
 	q.collectLocked()
 	records = append(records, q.records...)
 	q.forgetRecordsLocked()
+	loads := q.fx.Loads
+	q.fx.Loads = nil
 	q.fx.Reset()
+	q.fx.Loads = loads
 	q.holding = true
 	q.dispatchLocked()
-	return records
+	return records, len(q.letters) > 0
+}
+
+// unlock releases the queue and forwards the letters that its holder has made.
+func (q *Queue) unlock() {
+	letters := len(q.letters) > 0
+	q.mu.Unlock()
+	if letters {
+		q.vhost.hosts.forwarder.forward(q)
+	}
 }
 
 // release lets go the records held back since settleInto: the transaction's own
@@ -257,14 +269,18 @@ func (q *Queue) settleLocked(s *Settlement) {
 		return
 	}
 	n := uint64(len(s.Numbers))
+	var err error
 	switch {
 	case s.forwarded:
+		err = q.engine.SettleLeaving(s.Numbers, &q.fx)
 	case s.Rejected:
 		q.stats.Rejected += n
+		err = q.engine.Expel(s.Numbers, queue.Rejected, &q.fx)
 	default:
 		q.stats.Acknowledged += n
+		err = q.engine.Settle(s.Numbers, &q.fx)
 	}
-	if err := q.engine.Settle(s.Numbers, &q.fx); err != nil {
+	if err != nil {
 		q.vhost.hosts.broken(q, err)
 	}
 	if !s.forwarded {
@@ -275,23 +291,32 @@ func (q *Queue) settleLocked(s *Settlement) {
 // Return puts unacked messages of consumer c back to their places. It sorts
 // numbers.
 func (q *Queue) Return(c *queue.Consumer, numbers []uint64) {
+	if q.giveBack(c, numbers) {
+		q.vhost.hosts.forwarder.forward(q)
+	}
+}
+
+// giveBack is Return without forwarding the letters that this may make; it reports
+// whether there are any.
+func (q *Queue) giveBack(c *queue.Consumer, numbers []uint64) (letters bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.deleted {
-		return
+		return false
 	}
 	q.stats.Requeued += uint64(len(numbers))
 	q.engine.Return(numbers)
 	q.engine.Credit(c, uint32(len(numbers)))
 	q.dispatchLocked()
+	return len(q.letters) > 0
 }
 
 // Dispatch hands out what can be handed out: a sink calls it (through its
 // channel, without locks) when it can take messages again after having refused.
 func (q *Queue) Dispatch() {
 	q.mu.Lock()
-	defer q.mu.Unlock()
 	q.dispatchLocked()
+	q.unlock()
 }
 
 // purge settles all ready messages and says how many there were. What the store
@@ -348,7 +373,10 @@ func (q *Queue) removeLocked() (ready uint64, consumers []*queue.Consumer) {
 	if q.durable {
 		q.records = append(q.records, persistence.DropQueue(q.id))
 	}
-	q.engine, q.leaving = queue.Engine{}, nil
+	for i := range q.letters {
+		q.letters[i].page.Release()
+	}
+	q.engine, q.dead, q.letters = queue.Engine{}, nil, nil
 	q.countResidentLocked()
 	return ready, consumers
 }

@@ -111,6 +111,14 @@ func (r *Route) Same(other *Route) bool {
 	return r == other || r.priority == other.priority && slices.Equal(r.Queues, other.Queues)
 }
 
+// without returns the route without the queues that skip tells.
+func (r *Route) without(skip func(*Queue) bool) *Route {
+	if !slices.ContainsFunc(r.Queues, skip) {
+		return r
+	}
+	return newRoute(slices.DeleteFunc(slices.Clone(r.Queues), skip))
+}
+
 // routeTo routes a message that the broker itself publishes: to no queue if the
 // exchange does not exist, and to an internal one as to any other. headers is the
 // content header's payload.

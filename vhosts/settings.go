@@ -262,8 +262,8 @@ func dedupOf(arguments, policy wire.Table) *dedupSettings {
 
 // settingsChangedLocked makes new the queue's settings and has each feature act
 // on the difference: here limits are applied again and timers armed anew. The
-// caller dispatches the queue afterwards, and takes care of the dead letters that
-// this may have made when it has released the lock.
+// caller dispatches the queue afterwards and releases it with unlock, which takes
+// care of the dead letters that this may have made.
 func (q *Queue) settingsChangedLocked(old, new *settings) {
 	q.settings.Store(new)
 	if old.expires != new.expires {

@@ -308,13 +308,13 @@ func (c *simClient) awaitCounts(q *simQueue) {
 		c.sim.heal(start)
 		s, ok := c.sim.broker.QueueStatsOf(q.name)
 		switch {
-		case c.sim.halted() || ok && s.Ready == ready && s.Unacked == unacked:
+		case c.sim.halted() || ok && s.Ready == ready && s.Unacked == unacked && s.Leaving == 0:
 			return
 		case !ok:
 			c.sim.problem("%s does not exist", q.name)
 			return
 		case time.Since(start) > patience:
-			c.sim.problem("%s has %d ready and %d unacked messages, want %d and %d", q.name, s.Ready, s.Unacked, ready, unacked)
+			c.sim.problem("%s has %d ready, %d unacked and %d leaving messages, want %d, %d and none", q.name, s.Ready, s.Unacked, s.Leaving, ready, unacked)
 			return
 		}
 	}
