@@ -47,9 +47,13 @@ func (ch *channel) received() *wire.Error {
 	switch {
 	case ch.tx != nil:
 		return ch.tx.publish(ch, route, persistent, header)
-	case len(route.Queues) == 0:
+	case route.Nowhere():
 		ch.unroutable(header)
+		ch.published(1)
 	default:
+		if len(route.Queues) == 0 {
+			ch.unroutable(header)
+		}
 		ch.conn.gather(ch, route, persistent, header)
 	}
 	return nil
@@ -169,14 +173,13 @@ func checkExpiration(s string) *wire.Error {
 }
 
 // unroutable deals with a message that no queue gets: it is returned if it is
-// mandatory, and confirmed.
+// mandatory. The caller sees to its confirm.
 func (ch *channel) unroutable(header []byte) {
 	ch.conn.publishRun() // earlier publishes are decided first
 	m := &ch.content
 	if m.publish.Mandatory {
 		ch.sendReturn(m.publish.ExchangeAndKey, header, m.body)
 	}
-	ch.published(1)
 }
 
 // sendReturn returns a mandatory message that was not routed.

@@ -62,12 +62,12 @@ func (t *transaction) publish(ch *channel, route *vhosts.Route, persistent bool,
 	t.messages++
 	ch.stats.Published++
 	ch.mu.Unlock()
-	if len(route.Queues) == 0 {
-		if m.publish.Mandatory {
-			t.returns = append(t.returns, heldReturn{
-				bytes.Clone(m.publish.ExchangeAndKey), bytes.Clone(header), bytes.Clone(m.body),
-			})
-		}
+	if len(route.Queues) == 0 && m.publish.Mandatory {
+		t.returns = append(t.returns, heldReturn{
+			bytes.Clone(m.publish.ExchangeAndKey), bytes.Clone(header), bytes.Clone(m.body),
+		})
+	}
+	if route.Nowhere() {
 		return nil
 	}
 	t.publications = vhosts.AppendPublication(t.publications, route, persistent, m.publish.ExchangeAndKey, header, m.body)

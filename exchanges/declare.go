@@ -85,6 +85,11 @@ func (r *Router[Q]) Declare(d Declaration) (x *Exchange[Q], created bool, err *w
 		return nil, false, err
 	}
 	x = newExchange(d, m)
+	if d.Type == TypeRecentHistory {
+		if x.HistoryLength, err = historyLength(&d); err != nil {
+			return nil, false, err
+		}
+	}
 	x.Alternate = alternate
 	r.exchanges[d.Name] = x
 	r.version++

@@ -16,6 +16,7 @@ const (
 	TypeModulusHash    = "x-modulus-hash"
 	TypeRandom         = "x-random"
 	TypeLocalRandom    = "x-local-random"
+	TypeRecentHistory  = "x-recent-history"
 )
 
 // typeJMSTopic is a type of RabbitMQ that is known and refused: it selects
@@ -38,6 +39,13 @@ type Exchange[Q comparable] struct {
 	// cannot route, or "". The declared argument wins over a policy's value
 	// (see [Router.SetPolicyAlternate]). The exchange named need not exist.
 	Alternate string
+
+	// HistoryLength is how many messages an exchange of type x-recent-history
+	// remembers, 0 for other types.
+	HistoryLength uint64
+	// Attached is what the router's owner attaches, while it has the router to
+	// itself; the router does not look at it.
+	Attached any
 
 	matcher matcher[Q]
 	// outgoing are the bindings with this exchange as their source; matcher
@@ -64,7 +72,7 @@ type matcher[Q comparable] interface {
 func KnownType(name string) bool {
 	switch name {
 	case TypeDirect, TypeFanout, TypeTopic, TypeHeaders,
-		TypeConsistentHash, TypeModulusHash, TypeRandom, TypeLocalRandom:
+		TypeConsistentHash, TypeModulusHash, TypeRandom, TypeLocalRandom, TypeRecentHistory:
 		return true
 	}
 	return false
@@ -75,7 +83,7 @@ func KnownType(name string) bool {
 // passed over.
 func newMatcher[Q comparable](d *Declaration, vhost string) (matcher[Q], *wire.Error) {
 	switch d.Type {
-	case TypeFanout:
+	case TypeFanout, TypeRecentHistory:
 		return new(fanoutMatcher[Q]), nil
 	case TypeTopic:
 		return new(topicMatcher[Q]), nil

@@ -44,7 +44,9 @@ type Scratch[Q comparable] struct {
 	headers wire.Table // the decoded headers of publish
 	decoded bool       // headers is set
 	varies  bool       // see Constant
-	cc      []byte     // a key of publish.CC in the form matchers take
+
+	recorded []*Exchange[Q] // see Recorded
+	cc       []byte         // a key of publish.CC in the form matchers take
 
 	queues    set[Q]             // the result so far
 	exchanges set[*Exchange[Q]]  // met so far; those yet to be matched at the end
@@ -65,6 +67,8 @@ type Scratch[Q comparable] struct {
 func (r *Router[Q]) Route(s *Scratch[Q], p Publish[Q]) []Q {
 	s.queues.reset()
 	s.exchanges.reset()
+	clear(s.recorded)
+	s.recorded = s.recorded[:0]
 	s.publish, s.headers, s.decoded, s.varies = p, nil, false, false
 
 	s.exchanges.add(p.Exchange)
@@ -72,6 +76,9 @@ func (r *Router[Q]) Route(s *Scratch[Q], p Publish[Q]) []Q {
 		x := s.exchanges.list[i]
 		s.matched = false
 		x.matcher.match(s)
+		if x.HistoryLength > 0 {
+			s.record(x)
+		}
 		if s.matched || x.Alternate == "" {
 			continue
 		}

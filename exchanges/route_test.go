@@ -22,6 +22,7 @@ func TestRouteDoesNotAllocate(t *testing.T) {
 		"hash by property": {Type: TypeConsistentHash, Arguments: wire.Table{{Name: hashPropertyArgument, Value: "message_id"}}},
 		"modulus":          {Type: TypeModulusHash},
 		"random":           {Type: TypeRandom},
+		"history":          {Type: TypeRecentHistory},
 	} {
 		d.Name = name
 		if _, _, err := r.Declare(d); err != nil {
@@ -42,6 +43,7 @@ func TestRouteDoesNotAllocate(t *testing.T) {
 			{Source: "hash by property", Key: fmt.Sprint(i + 1)},
 			{Source: "modulus"},
 			{Source: "random"},
+			{Source: "history"},
 		} {
 			b.Destination = name
 			mustBind(t, r, b)

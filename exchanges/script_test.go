@@ -165,10 +165,13 @@ func (s *script) route(args []string, fields wire.Table) (string, error) {
 		}
 	}
 	queues := slices.Clone(s.router.Route(&s.scratch, p))
-	if len(queues) == 0 {
-		return "nowhere", nil
-	}
 	slices.Sort(queues)
+	if len(queues) == 0 {
+		queues = []string{"nowhere"}
+	}
+	for _, x := range s.scratch.Recorded() {
+		queues = append(queues, "remembered by "+x.Name)
+	}
 	return strings.Join(queues, " "), nil
 }
 

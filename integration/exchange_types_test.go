@@ -5,6 +5,7 @@ package integration_test
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -180,6 +181,66 @@ func TestHashExchangeChain(t *testing.T) {
 	}
 }
 
+// TestRecentHistory binds queues to an exchange that has seen messages.
+func TestRecentHistory(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	broker := startBroker(t, onDisk(dir))
+	channel := openChannel(t, dial(t, broker))
+	must(t, channel.ExchangeDeclare("x", "x-recent-history", true, false, false, false, nil))
+	must(t, channel.Confirm(false))
+	returns := channel.NotifyReturn(make(chan amqp091.Return, 100))
+	send := func(body string, p amqp091.Publishing) {
+		t.Helper()
+		p.Body = []byte(body)
+		confirm, err := channel.PublishWithDeferredConfirmWithContext(t.Context(), "x", "key of "+body, true, false, p)
+		must(t, err)
+		if confirmed, err := confirm.WaitContext(t.Context()); err != nil || !confirmed {
+			t.Fatalf("message %s: confirmed %t, %v", body, confirmed, err)
+		}
+	}
+	bodies := func(first, last int) (list []string) {
+		for n := first; n <= last; n++ {
+			list = append(list, strconv.Itoa(n))
+		}
+		return list
+	}
+	for n := range 25 {
+		send(strconv.Itoa(n), amqp091.Publishing{DeliveryMode: amqp091.Persistent, MessageId: strconv.Itoa(n)})
+		if r := next(t, returns); string(r.Body) != strconv.Itoa(n) || r.ReplyText != "NO_ROUTE" {
+			t.Fatalf("returned %+v", r)
+		}
+	}
+	send("secret", amqp091.Publishing{Headers: amqp091.Table{"x-recent-history-no-store": true}})
+	next(t, returns)
+	for i, queue := range []string{"a", "b"} {
+		declareQueue(t, channel, queue)
+		must(t, channel.QueueBind(queue, "any", "x", false, nil))
+		must(t, channel.QueueBind(queue, "any", "x", false, nil)) // nothing new
+		if got, want := drain(t, channel, queue), bodies(5+i, 24+i); !slices.Equal(got, want) {
+			t.Errorf("%s begins with %v, want %v", queue, got, want)
+		}
+		send(strconv.Itoa(25+i), amqp091.Publishing{DeliveryMode: amqp091.Persistent, MessageId: strconv.Itoa(25 + i)})
+	}
+	if got := drain(t, channel, "a"); !slices.Equal(got, bodies(25, 26)) {
+		t.Errorf("a goes on with %v", got)
+	}
+	must(t, channel.ExchangeBind("amq.topic", "", "x", false, nil))
+	shutDown(t, broker)
+
+	channel = openChannel(t, dial(t, startBroker(t, onDisk(dir))))
+	declareQueue(t, channel, "c")
+	must(t, channel.QueueBind("c", "", "x", false, nil))
+	delivery, ok, err := channel.Get("c", true)
+	if err != nil || !ok || delivery.Redelivered || delivery.Exchange != "x" || delivery.RoutingKey != "key of 7" ||
+		delivery.MessageId != "7" || delivery.DeliveryMode != amqp091.Persistent {
+		t.Errorf("after a restart the history begins with %+v, %v", delivery, err)
+	}
+	if got := drain(t, channel, "c"); !slices.Equal(got, bodies(8, 26)) {
+		t.Errorf("after a restart it goes on with %v", got)
+	}
+}
+
 // TestExchangeTypeErrors are the texts of RabbitMQ 4.3.
 func TestExchangeTypeErrors(t *testing.T) {
 	t.Parallel()
@@ -202,6 +263,7 @@ func TestExchangeTypeErrors(t *testing.T) {
 		"Unsupported property: user_id":                                                 declare("x-consistent-hash", amqp091.Table{"hash-property": "user_id"}),
 		"hash-header and hash-property are mutually exclusive":                          declare("x-consistent-hash", amqp091.Table{"hash-header": "h", "hash-property": "message_id"}),
 		"invalid type 'signedint' for arg 'hash-header' in exchange 'new' in vhost '/'": declare("x-consistent-hash", amqp091.Table{"hash-header": int32(1)}),
+		"Invalid argument 0, 'x-recent-history-length' must be a positive integer":      declare("x-recent-history", amqp091.Table{"x-recent-history-length": int32(0)}),
 		`The binding key must be an integer: <<"x">>`:                                   bind("q", "x", "hash"),
 		"The binding key must be greater than 0":                                        bind("q", "0", "hash"),
 		"The binding key must not exceed 10000":                                         bind("q", "10001", "hash"),

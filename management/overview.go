@@ -137,6 +137,7 @@ func exchangeTypes() []exchangeType {
 		{exchanges.TypeConsistentHash, "Consistent Hashing Exchange", true},
 		{exchanges.TypeLocalRandom, "Picks one random local binding (queue) to route via (to).", true},
 		{exchanges.TypeModulusHash, "Modulus Hashing Exchange", true},
+		{exchanges.TypeRecentHistory, "Recent History Exchange.", true},
 		{exchanges.TypeRandom, "Randomly picks a binding (queue) to route via (to).", true},
 	}
 }

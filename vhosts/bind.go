@@ -29,6 +29,7 @@ func (v *VHost) DeclareExchange(d exchanges.Declaration, w persistence.Waiter) (
 	v.changeRoutes(func(r *exchanges.Router[*Queue]) {
 		if x, created, err = r.Declare(d); created {
 			v.configureExchange(r, d.Name)
+			v.attachHistory(x, v.hosts.store.NewID)
 		}
 	})
 	switch {
@@ -70,27 +71,53 @@ func (v *VHost) DeleteExchange(name string, ifUnused bool, w persistence.Waiter)
 }
 
 // Bind adds a binding to a queue or an exchange. owner is the connection that
-// asks. w as in DeclareQueue. Errors: 403, 404, 405, 406.
+// asks. If the source has a history w, which is as in DeclareQueue, is told when
+// the destination has it. Errors: 403, 404, 405, 406.
 func (v *VHost) Bind(b Binding, owner uint64, w persistence.Waiter) (waiting bool, err *wire.Error) {
 	b.Source, b.Destination = cleanName(b.Source), cleanName(b.Destination)
+	h, f, waiting, err := v.bind(b, owner, w)
+	if f == nil {
+		return waiting, err
+	}
+	h.copy(f, w)
+	return w != nil, nil
+}
+
+// bind is Bind but for the copying of history h to its new follower f, which is
+// not nil if there is some to be done; w is not used then.
+func (v *VHost) bind(b Binding, owner uint64, w persistence.Waiter) (h *recentHistory, f *follower, waiting bool, err *wire.Error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if err := v.checkEnds(&b, owner); err != nil {
-		return false, err
+		return nil, nil, false, err
 	}
 	if err := v.checkLocalRandom(&b); err != nil {
-		return false, err
+		return nil, nil, false, err
+	}
+	if x, ok := v.router.Exchange(b.Source); ok {
+		if h = historyOf(x); h != nil {
+			f = h.follow(&b, v.queues)
+		}
 	}
 	var added bool
 	v.changeRoutes(func(r *exchanges.Router[*Queue]) { added, err = r.Bind(b) })
 	switch {
+	case f == nil:
+	case added:
+		h.bound(f, v.version.Load())
+		w = nil
+	default:
+		h.notBound(f)
+		f = nil
+	}
+	switch {
 	case err != nil || !v.durableBinding(&b):
-		return false, err
+		return h, f, false, err
 	case !added:
-		return v.commit(w), nil
+		return h, f, v.commit(w), nil
 	}
 	b.Arguments = b.Arguments.Sorted()
-	return v.commit(w, persistence.SetConfig(bindingKey(v.id, &b), encodeBinding(&b))), nil
+	return h, f, v.commit(w, persistence.SetConfig(bindingKey(v.id, &b), encodeBinding(&b))), nil
 }
 
 // Unbind removes a binding; removing what does not exist is fine. owner is the

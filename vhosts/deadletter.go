@@ -182,7 +182,7 @@ func (q *Queue) address(publications []TxPublication, scratch *exchanges.Scratch
 	if l.reason != queue.Rejected {
 		route = route.without(func(target *Queue) bool { return cycle(deaths, target.name) })
 	}
-	if len(route.Queues) == 0 {
+	if route.Nowhere() {
 		return publications
 	}
 	route = route.For(PriorityOf(&properties))

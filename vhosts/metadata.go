@@ -17,12 +17,14 @@ import (
 //
 //	key                          value
 //	'v' name                     version, id
-//	'x' vhost id, name           version, name, type, flags, arguments
+//	'x' vhost id, name           version, name, type, flags, arguments, id
 //	'q' vhost id, name           version, id, name, flags, arguments
 //	'b' vhost id, binding        version, binding
 //	'p' vhost id, name           version, name, pattern, apply-to, priority, definition
 //	'o' vhost id, name           the same of an operator policy
 //
+//	id:       of a vhost or queue; of an exchange only if it stores messages, which
+//	          are kept under that id like a queue's
 //	binding:  source, destination, flags, key, arguments
 //	flags:    bit 0 durable, 1 auto-delete, 2 internal (of an exchange),
 //	          bit 0 the destination is an exchange (of a binding)
@@ -84,7 +86,11 @@ func encodeExchange(x *Exchange) []byte {
 	b := wire.AppendLongString([]byte{metadataVersion}, x.Name)
 	b = wire.AppendLongString(b, x.Type)
 	b = append(b, flags(x.Durable, x.AutoDelete, x.Internal))
-	return wire.AppendTable(b, x.Arguments)
+	b = wire.AppendTable(b, x.Arguments)
+	if h := historyOf(x); h != nil {
+		b = binary.BigEndian.AppendUint64(b, h.id)
+	}
+	return b
 }
 
 func encodeQueue(q *Queue) []byte {
@@ -119,7 +125,7 @@ type entry struct {
 	name     string // of a vhost
 	exchange exchanges.Declaration
 	queue    QueueDeclaration
-	queueID  uint64
+	queueID  uint64 // of an exchange too
 	binding  Binding
 
 	policy     Policy
@@ -156,6 +162,9 @@ func decodeEntry(key, value []byte) (e entry, err error) {
 		f := r.Octet()
 		d.Durable, d.AutoDelete, d.Internal = f&flagDurable != 0, f&flagAutoDelete != 0, f&flagInternal != 0
 		d.Arguments = r.Table()
+		if r.Remaining() > 0 {
+			e.queueID = r.LongLong()
+		}
 	case queueKind:
 		e.queueID = r.LongLong()
 		d := &e.queue

@@ -24,10 +24,12 @@ type pageReaders struct {
 	closed  bool
 }
 
-// pageRequest is runs of one queue whose pages are wanted, oldest first.
+// pageRequest is runs of one queue whose pages are wanted, oldest first, or
+// something else that waits for the disk.
 type pageRequest struct {
 	queue *Queue
 	runs  []wantedRun
+	do    func()
 }
 
 // wantedRun is a run and its share, which is only to be looked at under the
@@ -73,6 +75,13 @@ func (p *pageReaders) read(q *Queue, runs []*queue.Run) {
 		share, _ := r.Stored.(*persistence.Share)
 		request.runs[i] = wantedRun{r, share, r.Count}
 	}
+	p.add(request)
+}
+
+// do has a page reader call job, which may read with load.
+func (p *pageReaders) do(job func()) { p.add(pageRequest{do: job}) }
+
+func (p *pageReaders) add(request pageRequest) {
 	p.mu.Lock()
 	p.wanted = append(p.wanted, request)
 	p.mu.Unlock()
@@ -85,6 +94,10 @@ func (p *pageReaders) work() {
 		request, ok := p.next()
 		if !ok {
 			return
+		}
+		if request.do != nil {
+			request.do()
+			continue
 		}
 		loaded = p.loadAll(loaded[:0], request.runs)
 		request.queue.loaded(loaded)

@@ -51,10 +51,12 @@ func (q *Queue) level(p Priority) uint8 {
 	return uint8(min(p, highest))
 }
 
-// rank finds out what priorities mean to the queues of a new route.
+// rank finds out what durability and priorities mean to where a new route leads.
 func (r *Route) rank() {
+	r.Durable = slices.ContainsFunc(r.Queues, (*Queue).Durable) ||
+		slices.ContainsFunc(r.histories, func(h *recentHistory) bool { return h.durable })
 	r.priority = NoPriority
-	r.ordered = true
+	r.ordered = len(r.histories) == 0
 	for i, q := range r.Queues {
 		if highest := Priority(q.settings.Load().priorities); highest == 0 {
 			r.ordered = false
@@ -90,7 +92,9 @@ func (r *Route) For(p Priority) *Route {
 
 // at is For without a memory.
 func (r *Route) at(p Priority) *Route {
-	return &Route{Queues: r.Queues, Durable: r.Durable, highest: r.highest, usual: r.usual, ordered: r.ordered, priority: p}
+	other := *r
+	other.priority, other.byPriority = p, nil
+	return &other
 }
 
 // Priority is the one that For was asked for, capped; NoPriority for others.

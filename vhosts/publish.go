@@ -12,10 +12,12 @@ import (
 
 // Publication is one run on its way into its queues.
 type Publication struct {
-	priority Priority
-	page     *queue.Page
-	run      *persistence.Run // nil if nothing of it is to be stored
-	kept     bool             // page is compact, as it stays longer than the call
+	priority   Priority
+	page       *queue.Page
+	run        *persistence.Run     // nil if nothing of it is to be stored
+	persistent bool                 // it is to be stored where that is done
+	kept       bool                 // page is compact, as it stays longer than the call
+	drops      []persistence.Record // what is forgotten for it
 }
 
 // Publish puts the messages of page into the queues of a route, as one run. If
@@ -27,18 +29,18 @@ type Publication struct {
 // Called by a connection's reader without locks.
 func (h *Hosts) Publish(r *Route, page *queue.Page, persistent bool, w persistence.Waiter) {
 	page.Arrive(h.timers.now())
-	if persistent && r.Durable && len(r.Queues) == 1 && page.Small() && r.Queues[0].extend(r.priority, page, w) {
+	if persistent && r.Durable && r.alone() && page.Small() && r.Queues[0].extend(r.priority, page, w) {
 		return
 	}
 	p := newPublication(r, page, persistent)
-	var letters []*Queue
-	for _, q := range r.Queues {
-		if q.publish(&p) {
-			letters = append(letters, q)
-		}
-	}
-	if p.run != nil {
+	letters := p.enter(r, nil)
+	switch {
+	case p.run != nil && p.drops == nil:
 		h.store.Propose(0, w, persistence.PutRun(p.run))
+	case p.run != nil:
+		h.store.Propose(0, w, append(p.drops, persistence.PutRun(p.run))...)
+	case p.drops != nil:
+		h.store.Propose(0, nil, p.drops...)
 	}
 	if len(letters) > 0 {
 		h.forwarder.forward(letters...)
@@ -48,11 +50,30 @@ func (h *Hosts) Publish(r *Route, page *queue.Page, persistent bool, w persisten
 // newPublication makes a publication of a page that has arrived.
 func newPublication(r *Route, page *queue.Page, persistent bool) Publication {
 	if !persistent || !r.Durable {
-		return Publication{priority: r.priority, page: page}
+		return Publication{priority: r.priority, page: page, persistent: persistent}
 	}
 	page = page.Compact()
 	page.Hold() // the store's
-	return Publication{priority: r.priority, page: page, run: persistence.NewRun((*growingPage)(page)), kept: true}
+	var body persistence.Body = page
+	if r.alone() {
+		body = (*growingPage)(page) // nobody else reads it while it grows
+	}
+	return Publication{priority: r.priority, page: page, run: persistence.NewRun(body), persistent: true, kept: true}
+}
+
+// enter puts the publication into everything that its route leads to. It appends the
+// queues that have letters now.
+func (p *Publication) enter(r *Route, letters []*Queue) []*Queue {
+	queues := r.Queues
+	for _, h := range r.histories {
+		queues = h.record(p, r, queues)
+	}
+	for _, q := range queues {
+		if q.publish(p) && !slices.Contains(letters, q) {
+			letters = append(letters, q)
+		}
+	}
+	return letters
 }
 
 // growingPage is a page as a [persistence.GrowingBody].
@@ -80,14 +101,19 @@ func (g *growingPage) Grow(more persistence.Body) bool {
 	return g.page().Take(more.(*growingPage).page())
 }
 
-// keepLocked gives the run of one queue, which still holds messages after its
-// first dispatch, a page that lasts. Called under that queue's lock, before
-// anybody else sees the run.
-func (p *Publication) keepLocked(q *Queue, r *queue.Run) {
+// keep makes the page one that lasts.
+func (p *Publication) keep() {
 	if !p.kept {
 		p.kept = true
 		p.page = p.page.Compact()
 	}
+}
+
+// keepLocked gives the run of one queue, which still holds messages after its
+// first dispatch, a page that lasts. Called under that queue's lock, before
+// anybody else sees the run.
+func (p *Publication) keepLocked(q *Queue, r *queue.Run) {
+	p.keep()
 	if r.Page != nil && r.Page != p.page {
 		q.engine.Exchange(r, p.page)
 	}
@@ -166,14 +192,11 @@ func (h *Hosts) commitTx(publications []TxPublication, settlements []Settlement,
 	for i := range publications {
 		publications[i].Page.Arrive(now)
 		p := newPublication(publications[i].Route, publications[i].Page, publications[i].Persistent)
-		for _, q := range publications[i].Route.Queues {
-			if q.publish(&p) && !slices.Contains(letters, q) {
-				letters = append(letters, q)
-			}
-		}
+		letters = p.enter(publications[i].Route, letters)
 		if p.run != nil {
 			records = append(records, persistence.PutRun(p.run))
 		}
+		records = append(records, p.drops...)
 	}
 	for i := range settlements {
 		s := &settlements[i]

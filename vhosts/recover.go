@@ -25,30 +25,39 @@ func (h *Hosts) recover() error {
 		return err
 	}
 	// Entries come in any order of kinds, and later kinds refer to earlier ones.
-	byID := map[uint64]*VHost{}
-	byQueue := map[uint64]*Queue{}
+	f := &found{vhosts: map[uint64]*VHost{}, queues: map[uint64]*Queue{}, histories: map[uint64]*recentHistory{}}
 	for _, kind := range []byte{vhostKind, policyKind, operatorPolicyKind, exchangeKind, queueKind, bindingKind} {
 		for i := range entries {
 			if entries[i].kind != kind {
 				continue
 			}
-			if err := h.restore(&entries[i], byID, byQueue); err != nil {
+			if err := h.restore(&entries[i], f); err != nil {
 				return err
 			}
 		}
 	}
-	return h.recoverRuns(byQueue)
+	return h.recoverRuns(f)
 }
 
-// recoverRuns reads the directories of all queues into their engines.
-func (h *Hosts) recoverRuns(queues map[uint64]*Queue) error {
+// found is what a start finds declared, by the ids that the store knows.
+type found struct {
+	vhosts    map[uint64]*VHost
+	queues    map[uint64]*Queue
+	histories map[uint64]*recentHistory
+}
+
+// recoverRuns reads the directories of all queues into their engines, and those of
+// histories.
+func (h *Hosts) recoverRuns(f *found) error {
 	err := h.store.Recover(func(r *persistence.RecoveredRun) (bool, error) {
-		q, ok := queues[r.Queue]
-		if !ok {
-			// Deleted just before the last stop.
-			return false, nil
+		if q, ok := f.queues[r.Queue]; ok {
+			return true, q.restoreRun(r)
 		}
-		return true, q.restoreRun(r)
+		if history, ok := f.histories[r.Queue]; ok {
+			history.restoreRun(r)
+			return true, nil
+		}
+		return false, nil // deleted just before the last stop
 	})
 	if err != nil {
 		return err
@@ -60,21 +69,21 @@ func (h *Hosts) recoverRuns(queues map[uint64]*Queue) error {
 		return err
 	}
 	forgotten := h.store.Forgotten()
-	for id, q := range queues {
+	for id, q := range f.queues {
 		upTo, known := delivered[id]
 		q.restoreNumbers(forgotten[id], upTo, known)
 	}
 	return nil
 }
 
-func (h *Hosts) restore(e *entry, byID map[uint64]*VHost, byQueue map[uint64]*Queue) error {
+func (h *Hosts) restore(e *entry, f *found) error {
 	if e.kind == vhostKind {
 		v := newVHost(h, e.name, e.vhost)
-		byID[e.vhost] = v
+		f.vhosts[e.vhost] = v
 		h.byName[e.name] = v
 		return nil
 	}
-	v, ok := byID[e.vhost]
+	v, ok := f.vhosts[e.vhost]
 	if !ok {
 		return fmt.Errorf("an entry of kind %q belongs to virtual host number %d, which does not exist", e.kind, e.vhost)
 	}
@@ -88,20 +97,28 @@ func (h *Hosts) restore(e *entry, byID map[uint64]*VHost, byQueue map[uint64]*Qu
 	defer v.mu.Unlock()
 	switch e.kind {
 	case queueKind:
-		byQueue[e.queueID] = v.addQueueLocked(&e.queue, e.queueID)
+		f.queues[e.queueID] = v.addQueueLocked(&e.queue, e.queueID)
 		return nil
 	case exchangeKind:
 		return v.restoreRoutes(func(r *exchanges.Router[*Queue]) error {
-			if _, _, err := r.Declare(e.exchange); err != nil {
+			x, _, err := r.Declare(e.exchange)
+			if err != nil {
 				return fmt.Errorf("exchange %q: %w", e.exchange.Name, err)
 			}
 			v.configureExchange(r, e.exchange.Name)
+			v.attachHistory(x, func() uint64 { return e.queueID })
+			if h := historyOf(x); h != nil {
+				f.histories[h.id] = h
+			}
 			return nil
 		})
 	default:
 		return v.restoreRoutes(func(r *exchanges.Router[*Queue]) error {
 			if _, err := r.Bind(e.binding); err != nil {
 				return fmt.Errorf("binding of %q to %q: %w", e.binding.Destination, e.binding.Source, err)
+			}
+			if x, _ := r.Exchange(e.binding.Source); historyOf(x) != nil && !e.binding.ToExchange {
+				historyOf(x).restoreBinding(v.queues[e.binding.Destination])
 			}
 			return nil
 		})

@@ -52,9 +52,11 @@ func (v *VHost) appendRemoved(records []persistence.Record, bindings []exchanges
 		if x.Durable {
 			records = append(records, persistence.DeleteConfig(exchangeKey(v.id, x.Name)))
 		}
+		records = appendHistory(records, x)
 	}
 	for i := range bindings {
 		b := &bindings[i]
+		v.unbound(b)
 		if v.durableEnd(b.Source, false, nil, was, durable) && v.durableEnd(b.Destination, !b.ToExchange, b.Queue, was, durable) {
 			records = append(records, persistence.DeleteConfig(bindingKey(v.id, b)))
 		}

@@ -19,15 +19,25 @@ const maxCachedRoutes = 1024
 // constant.
 type Route struct {
 	Queues  []*Queue
-	Durable bool        // at least one of them is durable
+	Durable bool        // at least one of them, or of the histories, is durable
 	Err     *wire.Error // the exchange is missing or internal
+
+	histories []*recentHistory // those that are to remember the message
+	version   uint64           // of the routes it was found in
 
 	highest    Priority // the highest that one of the queues tells from others, 0 if none orders by priority
 	usual      Priority // what all of them take for NoPriority; NoPriority if they do not agree
 	priority   Priority // of the messages
-	ordered    bool     // all of them order by priority
+	ordered    bool     // all of them order by priority, and there are no histories
 	byPriority []*Route // made by For
 }
+
+// Nowhere reports whether a message of this route is taken by nobody. One that
+// reaches no queue may still be remembered by an exchange.
+func (r *Route) Nowhere() bool { return len(r.Queues) == 0 && len(r.histories) == 0 }
+
+// alone reports whether there is one queue and nothing else that takes a message.
+func (r *Route) alone() bool { return len(r.Queues) == 1 && len(r.histories) == 0 }
 
 // Routes looks routes up for one connection and remembers them. It belongs to
 // the connection's reader.
@@ -39,6 +49,7 @@ type Routes struct {
 	last    *Route            // the route found last, if it may be used again
 	lastKey []byte
 	single  map[*Queue]*Route // routes to one queue, for messages that are routed one by one
+	varied  *Route            // the last other route of such messages
 }
 
 // NewRoutes makes an empty cache over a virtual host's routes.
@@ -54,7 +65,7 @@ func (c *Routes) Find(p *wire.PublishView, properties *wire.PropertyView, extra 
 	if version := c.vhost.version.Load(); version != c.version {
 		clear(c.cached)
 		clear(c.single)
-		c.version, c.last = version, nil
+		c.version, c.last, c.varied = version, nil, nil
 	}
 	if len(extra) > 0 {
 		route, _ := c.route(p, properties, extra)
@@ -92,23 +103,41 @@ func (c *Routes) route(p *wire.PublishView, properties *wire.PropertyView, extra
 		return &Route{Err: wire.Errorf(wire.AccessRefused, "cannot publish to internal exchange '%s' in vhost '%s'", p.Exchange(), v.name)}, true
 	}
 	queues := v.router.Route(&c.scratch, exchanges.Publish[*Queue]{Exchange: x, Key: p.RoutingKey(), CC: extra, Properties: properties})
-	if c.scratch.Constant() || len(queues) != 1 {
-		return newRoute(queues), c.scratch.Constant()
+	if c.scratch.Constant() {
+		return v.newRoute(queues, nil), true
 	}
-	// Exchanges that hash or choose at random lead to one of a few queues: their
-	// routes are made once and not per message.
-	route, ok = c.single[queues[0]]
-	if !ok {
-		route = newRoute(queues)
-		c.single[queues[0]] = route
+	return c.shared(queues, c.scratch.Recorded()), false
+}
+
+// shared returns the route of a message that is routed by itself. It is not made
+// anew for each: exchanges that hash or choose at random lead to one of a few
+// queues, others mostly to the same ones again. Called under VHost.routes.
+func (c *Routes) shared(queues []*Queue, recorded []*Exchange) *Route {
+	if len(queues) == 1 && len(recorded) == 0 {
+		route, ok := c.single[queues[0]]
+		if !ok {
+			route = c.vhost.newRoute(queues, nil)
+			c.single[queues[0]] = route
+		}
+		return route
 	}
-	return route, false
+	if c.varied == nil || !c.varied.leads(queues, recorded) {
+		c.varied = c.vhost.newRoute(queues, recorded)
+	}
+	return c.varied
+}
+
+// leads reports whether the route is the one to these queues and histories.
+func (r *Route) leads(queues []*Queue, recorded []*Exchange) bool {
+	return slices.Equal(r.Queues, queues) &&
+		slices.EqualFunc(r.histories, recorded, func(h *recentHistory, x *Exchange) bool { return historyOf(x) == h })
 }
 
 // Same reports whether messages of both routes go to the same queues with the same
 // priority, in which case they can be one run.
 func (r *Route) Same(other *Route) bool {
-	return r == other || r.priority == other.priority && slices.Equal(r.Queues, other.Queues)
+	return r == other || r.priority == other.priority && slices.Equal(r.Queues, other.Queues) &&
+		slices.Equal(r.histories, other.histories)
 }
 
 // without returns the route without the queues that skip tells.
@@ -116,7 +145,9 @@ func (r *Route) without(skip func(*Queue) bool) *Route {
 	if !slices.ContainsFunc(r.Queues, skip) {
 		return r
 	}
-	return newRoute(slices.DeleteFunc(slices.Clone(r.Queues), skip))
+	rest := &Route{Queues: slices.DeleteFunc(slices.Clone(r.Queues), skip), histories: r.histories, version: r.version}
+	rest.rank()
+	return rest
 }
 
 // routeTo routes a message that the broker itself publishes: to no queue if the
@@ -133,11 +164,18 @@ func (v *VHost) routeTo(s *exchanges.Scratch[*Queue], exchange, key string, cc [
 	if !ok {
 		return &Route{}
 	}
-	return newRoute(v.router.Route(s, exchanges.Publish[*Queue]{Exchange: x, Key: []byte(key), CC: cc, Properties: &properties}))
+	queues := v.router.Route(s, exchanges.Publish[*Queue]{Exchange: x, Key: []byte(key), CC: cc, Properties: &properties})
+	return v.newRoute(queues, s.Recorded())
 }
 
-func newRoute(queues []*Queue) *Route {
-	r := &Route{Queues: slices.Clone(queues), Durable: slices.ContainsFunc(queues, (*Queue).Durable)}
+// newRoute returns a route of the present version. Called under VHost.routes.
+func (v *VHost) newRoute(queues []*Queue, recorded []*Exchange) *Route {
+	r := &Route{Queues: slices.Clone(queues), version: v.router.Version()}
+	for _, x := range recorded {
+		if h := historyOf(x); h != nil {
+			r.histories = append(r.histories, h)
+		}
+	}
 	r.rank()
 	return r
 }

@@ -37,6 +37,8 @@ func TestBrokersDirectory(t *testing.T) {
 		check(ch.QueueBind(name, "", "copies", false, nil))
 	}
 	check(ch.QueueBind("orders", "#", "amq.topic", false, nil))
+	check(ch.ExchangeDeclare("remembered", "x-recent-history", true, false, false, false, amqp091.Table{"x-recent-history-length": 4}))
+	check(ch.ExchangeBind("remembered", "#", "events", false, nil))
 	publish(t, ch, 10)
 	check(c.Close())
 
@@ -49,8 +51,8 @@ func TestBrokersDirectory(t *testing.T) {
 	}
 	stop(t, b)
 	for _, d := range []string{dir, backup} {
-		contains(t, must(t, "inspect", "--data-dir", d), "virtual host /: 2 queues, 2 exchanges, 4 bindings", "quorum",
-			"in all: 20 messages ready", "everything is sound")
+		contains(t, must(t, "inspect", "--data-dir", d), "virtual host /: 2 queues, 3 exchanges, 5 bindings", "quorum",
+			"in all: 24 messages ready", "everything is sound")
 		contains(t, must(t, "repair", "--data-dir", d), "nothing is to be repaired")
 		contains(t, must(t, "repair-queue", "--data-dir", d, "--queue", "orders"), "is sound: 10 messages ready")
 	}

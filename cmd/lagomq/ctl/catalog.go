@@ -33,7 +33,7 @@ type declared struct {
 	kind    byte   // 0 if it declares something else
 	vhost   uint64 // id of the virtual host it belongs to, or its own
 	name    string // of all but bindings
-	id      uint64 // of a queue
+	id      uint64 // of a queue, or of an exchange that stores messages
 	durable bool
 	table   wire.Table // a queue's arguments
 
@@ -46,6 +46,7 @@ type catalog struct {
 	vhosts    map[uint64]*declared
 	exchanges map[member]*declared
 	queues    map[uint64]*declared
+	stores    map[uint64]*declared // exchanges that store messages, by the id they do it under
 	byName    map[member]*declared // queues
 	bindings  []*declared
 	policies  []*declared
@@ -62,7 +63,7 @@ type member struct {
 func newCatalog() *catalog {
 	return &catalog{
 		vhosts: map[uint64]*declared{}, exchanges: map[member]*declared{},
-		queues: map[uint64]*declared{}, byName: map[member]*declared{},
+		queues: map[uint64]*declared{}, stores: map[uint64]*declared{}, byName: map[member]*declared{},
 	}
 }
 
@@ -80,6 +81,9 @@ func (c *catalog) add(key, value []byte) {
 		c.vhosts[d.vhost] = d
 	case exchangeKind:
 		c.exchanges[member{d.vhost, d.name}] = d
+		if d.id != 0 {
+			c.stores[d.id] = d
+		}
 	case queueKind:
 		c.queues[d.id] = d
 		c.byName[member{d.vhost, d.name}] = d
@@ -133,6 +137,9 @@ func decodeDeclared(key, value []byte) (*declared, error) {
 		r.LongString() // type
 		r.Octet()      // flags
 		r.Table()
+		if r.Remaining() > 0 {
+			d.id = r.LongLong()
+		}
 	case queueKind:
 		d.id = r.LongLong()
 		r.LongString() // name
@@ -170,10 +177,13 @@ func (c *catalog) vhostName(id uint64) string {
 	return fmt.Sprintf("number %d", id)
 }
 
-// queueName names a queue by its id: with its virtual host, for messages.
+// queueName names a queue, or what else stores messages, by its id: with its virtual host, for messages.
 func (c *catalog) queueName(id uint64) string {
 	if q, ok := c.queues[id]; ok {
 		return fmt.Sprintf("queue %q in virtual host %q", q.name, c.vhostName(q.vhost))
+	}
+	if x, ok := c.stores[id]; ok {
+		return fmt.Sprintf("exchange %q in virtual host %q", x.name, c.vhostName(x.vhost))
 	}
 	return fmt.Sprintf("deleted queue number %d", id)
 }

@@ -192,6 +192,9 @@ func (r *report) declared(c *catalog) map[uint64]*queueView {
 		}
 	}
 	queues := map[uint64]*queueView{}
+	for id := range c.stores {
+		queues[id] = new(queueView) // counted, but in no list of queues
+	}
 	for id, q := range c.queues {
 		view := &queueView{Name: q.name, Type: "classic", Durable: q.durable, Arguments: map[string]any{}}
 		queues[id] = view

@@ -65,7 +65,9 @@ func (o *repairOptions) run(ctx context.Context, w io.Writer, in *persistence.In
 	c.reviveVHost(w, &repair)
 	c.removeDangling(w, &repair)
 	for queue, messages := range queues {
-		if _, declared := c.queues[queue]; !declared && len(repair.Damage) > 0 && messages > 0 {
+		_, isQueue := c.queues[queue]
+		_, isExchange := c.stores[queue]
+		if !isQueue && !isExchange && len(repair.Damage) > 0 && messages > 0 {
 			fmt.Fprintf(w, "%s of queue number %d, which is not declared, will be removed when the broker is started\n", plural(messages, "message"), queue)
 		}
 	}
@@ -115,6 +117,7 @@ func (c *catalog) removeDangling(w io.Writer, r *persistence.Repair) {
 	for _, d := range c.dangling() {
 		r.DeleteConfig = append(r.DeleteConfig, d.key)
 		delete(c.queues, d.id)
+		delete(c.stores, d.id)
 		fmt.Fprintf(w, "metadata: %s belongs to what is not declared: it is removed too\n", c.describe(d))
 	}
 }
