@@ -259,15 +259,16 @@ func (ch *channel) shutdown() {
 	ch.mu.Unlock()
 	ch.conn.server.traffic.retire(ch)
 
-	// Consumers leave before messages come back, or they would get them again.
-	for _, s := range subscriptions {
-		ch.unsubscribe(s)
-	}
 	if getting != nil {
 		getting.queue.ForgetGet(getting.consumer)
 	}
+	// What a single active consumer holds is back before another one follows it.
+	// Until they leave, consumers of a closed channel grant nothing.
 	for s, numbers := range back {
 		s.queue.Return(s.consumer, numbers)
+	}
+	for _, s := range subscriptions {
+		ch.unsubscribe(s)
 	}
 }
 

@@ -53,18 +53,18 @@ func (ch *channel) basicConsume(m *wire.BasicConsume) *wire.Error {
 	if name == vhosts.ReplyTo {
 		return ch.consumeReplies(m, tag)
 	}
-	if priority, given := m.Arguments.Get("x-priority"); given {
-		if _, ok := wire.Integer(priority); !ok {
-			return wire.Errorf(wire.PreconditionFailed, "invalid arg 'x-priority' for %s: %q", "queue '"+name+"' in vhost '"+ch.conn.vhost.Name()+"'",
-				"expected integer, got "+wire.TagName(priority))
-		}
+	value, given := m.Arguments.Get("x-priority")
+	priority, ok := wire.Integer(value)
+	if given && !ok {
+		return wire.Errorf(wire.PreconditionFailed, "invalid arg 'x-priority' for queue '%s' in vhost '%s': %q",
+			name, ch.conn.vhost.Name(), "expected integer, got "+wire.TagName(value))
 	}
 	q, err := ch.conn.vhost.Queue(name, ch.conn.id)
 	if err != nil {
 		return err
 	}
 	s := ch.newSubscription(q, tag, m.NoAck)
-	s.exclusive, s.arguments = m.Exclusive, m.Arguments
+	s.exclusive, s.arguments, s.consumer.Priority = m.Exclusive, m.Arguments, priority
 	if err := q.Consume(s.consumer, m.Exclusive, func() { ch.subscribe(s, m.NoWait) }); err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/lagomq/lagomq/amqp/wire"
+	"github.com/lagomq/lagomq/vhosts"
 )
 
 // ConnectionStats is a connection as management shows it: a snapshot.
@@ -57,6 +58,7 @@ type ConsumerStats struct {
 	NoAck, Exclusive bool
 	Prefetch         uint32
 	Arguments        wire.Table
+	State            vhosts.ConsumerState
 }
 
 // name is how the connection is called in logs and management.
@@ -174,7 +176,21 @@ func (c *conn) stats() ConnectionStats {
 	return s
 }
 
+// snapshot is consistent in itself but for the consumers' states, which are their
+// queues' affair.
 func (ch *channel) snapshot() ChannelStats {
+	s, subscriptions := ch.snapshotAlone()
+	slices.SortFunc(subscriptions, func(a, b *subscription) int { return cmp.Compare(a.consumer.Tag, b.consumer.Tag) })
+	for _, sub := range subscriptions {
+		s.Consumers = append(s.Consumers, ConsumerStats{
+			Tag: sub.consumer.Tag, Queue: sub.queue.Name(), NoAck: sub.consumer.NoAck, Exclusive: sub.exclusive,
+			Prefetch: sub.consumer.Prefetch, Arguments: sub.arguments, State: sub.queue.ConsumerState(sub.consumer),
+		})
+	}
+	return s
+}
+
+func (ch *channel) snapshotAlone() (ChannelStats, []*subscription) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	s := ChannelStats{
@@ -186,14 +202,7 @@ func (ch *channel) snapshot() ChannelStats {
 		s.UncommittedSettled = len(ch.tx.settled)
 		s.UncommittedMessages = ch.tx.messages
 	}
-	for _, sub := range ch.subscriptions {
-		s.Consumers = append(s.Consumers, ConsumerStats{
-			Tag: sub.consumer.Tag, Queue: sub.queue.Name(), NoAck: sub.consumer.NoAck, Exclusive: sub.exclusive,
-			Prefetch: sub.consumer.Prefetch, Arguments: sub.arguments,
-		})
-	}
-	slices.SortFunc(s.Consumers, func(a, b ConsumerStats) int { return cmp.Compare(a.Tag, b.Tag) })
-	return s
+	return s, slices.Collect(maps.Values(ch.subscriptions))
 }
 
 // CloseConnection closes the connection of that name (ConnectionStats.Name) with

@@ -73,6 +73,21 @@ func (s *subscription) Release(n uint32) {
 	}
 }
 
+// Waits implements queue.Sink. Called under the queue's lock.
+func (s *subscription) Waits() queue.Wait {
+	ch := s.channel
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	limit := uint64(ch.prefetch.Load())
+	switch {
+	case ch.closed.Load() || ch.conn.writer.full.Load():
+		return queue.WaitConnection
+	case limit > 0 && s.limited() && ch.limitedUnacked+ch.reserved >= limit:
+		return queue.WaitChannel
+	}
+	return queue.WaitNot
+}
+
 // Deliver implements queue.Sink: it numbers the messages, remembers those that
 // must be acknowledged, and appends their frames to what the connection writes.
 // Called under the queue's lock.

@@ -20,6 +20,7 @@ type consumer struct {
 	Arguments      map[string]any `json:"arguments"`
 	Active         bool           `json:"active"`
 	ActivityStatus string         `json:"activity_status"`
+	IdleReason     string         `json:"idle_reason"` // why it gets nothing now, see queue.Wait
 }
 
 type queueName struct {
@@ -44,7 +45,7 @@ func (s *Server) newConsumer(c *amqp.ConnectionStats, ch *amqp.ChannelStats, sta
 		ConsumerTag: textJSON(stats.Tag), Queue: queueName{stats.Queue, c.VHost},
 		ChannelDetails: channelDetails{channelName(c, ch.Number), ch.Number, s.options.Node, c.User, c.Name, host, port},
 		AckRequired:    !stats.NoAck, Exclusive: stats.Exclusive, PrefetchCount: stats.Prefetch,
-		Arguments: tableJSON(stats.Arguments), Active: true, ActivityStatus: "up",
+		Arguments: tableJSON(stats.Arguments), Active: stats.State.Active, ActivityStatus: stats.State.Activity, IdleReason: string(stats.State.Waits),
 	}
 }
 

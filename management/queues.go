@@ -65,7 +65,7 @@ func (s *Server) newQueue(q *vhosts.QueueStats, owners map[uint64]*amqp.Connecti
 		Name: textJSON(q.Name), VHost: q.VHost, Type: q.Type, Node: s.options.Node, State: "running",
 		Durable: q.Durable, AutoDelete: q.AutoDelete, Exclusive: q.Exclusive,
 		Arguments: tableJSON(q.Arguments), EffectivePolicy: map[string]any{},
-		Consumers: q.Consumers, ExclusiveConsumer: q.ExclusiveConsumer,
+		Consumers: q.Consumers, ExclusiveConsumer: q.ExclusiveConsumer, SingleActiveConsumer: q.SingleActive,
 		MessagesRAM: q.ResidentMessages, MessagesPagedOut: q.Ready + q.Unacked - q.ResidentMessages,
 		MessageBytes: q.Bytes, MessageBytesRAM: q.ResidentBodies, MessageBytesPagedOut: q.Bytes - q.ResidentBodies,
 		Memory: q.Resident + uint64(q.Packed), Storage: queueStorage{q.Runs, q.Packed, q.Resident},

@@ -56,7 +56,7 @@ var arguments = []argument{
 	{"x-max-length-bytes", both, nonNegative, false},
 	{"x-overflow", both, nil, false}, // the values depend on the type, see checkOverflow
 	{"x-max-priority", classic, maxPriority, true},
-	{"x-single-active-consumer", both, boolean, false},
+	{"x-single-active-consumer", both, boolean, true},
 	{"x-queue-mode", classic, oneOf("invalid_queue_mode", "default", "lazy"), true},
 	{"x-queue-version", classic, queueVersion, true},
 	{"x-queue-leader-locator", both, oneOf("invalid_queue_locator_arg", "client-local", "balanced", "random", "least-leaders"), true},

@@ -139,6 +139,7 @@ func (v *VHost) addQueueLocked(d *QueueDeclaration, id uint64) *Queue {
 		q.owner = d.Owner
 	}
 	q.engine.Keeper = (*keeper)(q)
+	q.engine.Single = q.singleActive()
 	q.alarm.queue = q
 	q.usedLocked()
 	v.queues[d.Name] = q

@@ -210,6 +210,8 @@ func (in *inbox) Reserve(n uint32) uint32 {
 
 func (in *inbox) Release(uint32) {}
 
+func (in *inbox) Waits() queue.Wait { return queue.WaitNot }
+
 func (in *inbox) Cancelled() {
 	in.mu.Lock()
 	defer in.mu.Unlock()

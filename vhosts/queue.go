@@ -146,7 +146,7 @@ func (q *Queue) Consume(c *queue.Consumer, exclusive bool, ready func()) *wire.E
 	if err := q.usableLocked(); err != nil {
 		return err
 	}
-	if q.exclusively != nil || exclusive && !q.Quorum() && (len(q.engine.Consumers()) > 0 || q.settings.Load().singleActive) {
+	if q.exclusively != nil || exclusive && !q.Quorum() && (len(q.engine.Consumers()) > 0 || q.engine.Single != queue.AllActive) {
 		return wire.Errorf(wire.AccessRefused, "queue '%s' in vhost '%s' in exclusive use", q.name, q.vhost.name)
 	}
 	if exclusive && !q.Quorum() {
@@ -192,12 +192,17 @@ func (q *Queue) usableLocked() *wire.Error {
 // Get asks for one message for c, whose sink gets it as a Delivery with Get
 // set, at once or after it was read from disk, then perhaps on another
 // goroutine. A Delivery with a Count of 0 says that there is none. An error is
-// returned when the queue was just deleted or is out of service.
+// returned when the queue was just deleted or is out of service, and by a quorum
+// queue with a single active consumer.
 func (q *Queue) Get(c *queue.Consumer) *wire.Error {
 	q.mu.Lock()
 	defer q.unlock()
 	if err := q.usableLocked(); err != nil {
 		return err
+	}
+	if q.engine.Single == queue.GivesWay {
+		return wire.Errorf(wire.ResourceLocked, "cannot obtain access to locked queue '%s' in vhost '%s'. "+
+			"basic.get operations are not supported by quorum queues with single active consumer", q.name, q.vhost.name)
 	}
 	q.idleSince = time.Now()
 	q.usedLocked()

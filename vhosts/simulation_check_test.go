@@ -93,6 +93,9 @@ func (r *simReader) Reserve(n uint32) uint32 { return n }
 // Release implements [queue.Sink].
 func (r *simReader) Release(uint32) {}
 
+// Waits implements [queue.Sink].
+func (r *simReader) Waits() queue.Wait { return queue.WaitNot }
+
 // Cancelled implements [queue.Sink]. Why is in the log.
 func (r *simReader) Cancelled() {}
 

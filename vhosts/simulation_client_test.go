@@ -90,6 +90,9 @@ func (k *simConsumer) Reserve(n uint32) uint32 { return n }
 // Release implements [queue.Sink].
 func (k *simConsumer) Release(uint32) {}
 
+// Waits implements [queue.Sink].
+func (k *simConsumer) Waits() queue.Wait { return queue.WaitNot }
+
 // Cancelled implements [queue.Sink].
 func (k *simConsumer) Cancelled() {
 	k.client.mu.Lock()

@@ -27,6 +27,7 @@ type QueueStats struct {
 	Packed                         int    // bytes of memory that runs far back in the queue take
 	Consumers                      int
 	ExclusiveConsumer              bool
+	SingleActive                   *string // tag of the single active consumer, nil if there is none
 	Counters                       QueueCounters
 	IdleSince                      time.Time // zero while it is in use or was never used
 	Damaged                        error     // why the queue is out of service
@@ -44,7 +45,7 @@ func (q *Queue) Stats() QueueStats {
 		Ready:     q.engine.Ready(), Unacked: q.engine.Unacked(), Leaving: q.engine.Leaving(), Bytes: q.engine.Bytes(),
 		Resident: q.engine.Resident(), ResidentMessages: q.engine.ResidentMessages(), ResidentBodies: q.engine.ResidentBodies(),
 		Runs: q.engine.RunCount(), Packed: q.engine.ColdBytes(),
-		Consumers: len(q.engine.Consumers()), ExclusiveConsumer: q.exclusively != nil,
+		Consumers: len(q.engine.Consumers()), ExclusiveConsumer: q.exclusively != nil, SingleActive: q.singleActiveLocked(),
 		Counters: q.stats, IdleSince: q.idleSince, Damaged: q.damaged,
 		Policies: q.settings.Load().policies,
 	}

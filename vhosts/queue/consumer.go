@@ -4,7 +4,7 @@
 package queue
 
 // Sink is where a consumer's messages go: the consumer's channel. The engine
-// holds it as a value and calls Reserve and Release only; Deliver is called by
+// holds it as a value and calls Reserve, Release and Waits only; Deliver is called by
 // the shell for each Delivery of an Effects. All run under the queue's lock and
 // may take the channel's and the writer's.
 type Sink interface {
@@ -17,6 +17,9 @@ type Sink interface {
 
 	// Release gives back n granted messages that were not handed out.
 	Release(n uint32)
+
+	// Waits says what keeps Reserve from granting anything now, WaitNot if nothing does.
+	Waits() Wait
 
 	// Cancelled tells that the queue is gone and the consumer with it. The shell
 	// calls it once, without any lock, after the last Deliver.
@@ -33,12 +36,12 @@ type Consumer struct {
 	Tag      string
 	NoAck    bool   // messages are settled when handed out
 	Prefetch uint32 // most unacked messages at a time, 0 for no limit
+	Priority int64  // higher ones get messages first, while they have credit
 	Sink     Sink
 
 	unacked uint32 // handed out and neither settled nor returned; 0 for NoAck
 	turn    uint32 // messages it may still take in the running step
 	granted uint32 // what Sink.Reserve granted in the running step
-	added   bool
 }
 
 // Unacked is the number of messages the consumer holds. Read it under the

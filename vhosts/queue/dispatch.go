@@ -25,7 +25,7 @@ const stepMessages = MaxRunMessages
 // consumer has credit; and if that page is not, a load of it is under way.
 func (e *Engine) Dispatch(fx *Effects) (more bool) {
 	handed := uint32(0)
-	for len(e.consumers) > 0 || len(e.getters) > 0 {
+	for len(e.ranks) > 0 || len(e.getters) > 0 {
 		l := e.readiest()
 		if l == nil {
 			break
@@ -57,10 +57,12 @@ func (e *Engine) wanted() bool {
 	if len(e.getters) > 0 {
 		return true
 	}
-	for _, c := range e.consumers {
-		if c.credit(1) > 0 && c.Sink.Reserve(1) > 0 {
-			c.Sink.Release(1)
-			return true
+	for i := range e.ranks {
+		for _, c := range e.ranks[i].consumers {
+			if c.credit(1) > 0 && c.Sink.Reserve(1) > 0 {
+				c.Sink.Release(1)
+				return true
+			}
 		}
 	}
 	return false
@@ -73,27 +75,38 @@ func (e *Engine) share(s stretch, fx *Effects) uint32 {
 		e.serveGetter(s, fx)
 		return 1
 	}
-	e.chooseEligible(s.count)
 	taken := uint32(0)
-	for len(e.eligible) > 0 && taken < s.count {
-		taken += e.round(s, taken, fx)
-	}
-	for _, c := range e.eligible {
-		e.finishTurn(c)
+	for i := range e.ranks {
+		if taken = e.shareIn(&e.ranks[i], s, taken, fx); taken == s.count {
+			break
+		}
 	}
 	clear(e.eligible[:cap(e.eligible)])
 	return taken
 }
 
-// chooseEligible lists the consumers that may take a message now, the next one
-// in turn first, each with how many it may take.
-func (e *Engine) chooseEligible(n uint32) {
+// shareIn gives the messages of s from offset taken on to consumers of one rank, and
+// returns up to where they are taken then.
+func (e *Engine) shareIn(r *rank, s stretch, taken uint32, fx *Effects) uint32 {
+	e.chooseEligible(r, s.count-taken)
+	for len(e.eligible) > 0 && taken < s.count {
+		taken += e.round(r, s, taken, fx)
+	}
+	for _, c := range e.eligible {
+		e.finishTurn(c)
+	}
+	return taken
+}
+
+// chooseEligible lists the consumers of a rank that may take a message now, the next
+// one in turn first, each with how many it may take.
+func (e *Engine) chooseEligible(r *rank, n uint32) {
 	e.eligible = e.eligible[:0]
-	for i := range e.consumers {
+	for i := range r.consumers {
 		if uint32(len(e.eligible)) == n {
 			break // one message each: nobody after them can have any
 		}
-		c := e.consumers[(e.turn+i)%len(e.consumers)]
+		c := r.consumers[(r.turn+i)%len(r.consumers)]
 		if credit := c.credit(n); credit > 0 {
 			if c.granted = c.Sink.Reserve(credit); c.granted > 0 {
 				c.turn = c.granted
@@ -106,21 +119,21 @@ func (e *Engine) chooseEligible(n uint32) {
 // round deals messages of s from offset done on to the eligible consumers, one
 // each in turn, for as many turns as all of them can take part in, and drops
 // those that can take no more. It returns how many messages it dealt.
-func (e *Engine) round(s stretch, done uint32, fx *Effects) uint32 {
+func (e *Engine) round(r *rank, s stretch, done uint32, fx *Effects) uint32 {
 	left, k := s.count-done, uint32(len(e.eligible))
 	if left < k {
 		// The last, incomplete turn.
 		for i := range left {
 			e.deal(e.eligible[i], s, done+i, 1, 1, fx)
 		}
-		e.turnAfter(e.eligible[left-1])
+		r.turnAfter(e.eligible[left-1])
 		return left
 	}
 	turns := left / k
 	for _, c := range e.eligible {
 		turns = min(turns, c.turn)
 	}
-	e.turnAfter(e.eligible[k-1])
+	r.turnAfter(e.eligible[k-1])
 	for i, c := range e.eligible {
 		e.deal(c, s, done+uint32(i), k, turns, fx)
 	}
@@ -138,8 +151,8 @@ func (e *Engine) round(s stretch, done uint32, fx *Effects) uint32 {
 
 // turnAfter makes the consumer after c the next one served, even if it has no
 // credit now: it may have some by then.
-func (e *Engine) turnAfter(c *Consumer) {
-	e.turn = (slices.Index(e.consumers, c) + 1) % len(e.consumers)
+func (r *rank) turnAfter(c *Consumer) {
+	r.turn = (slices.Index(r.consumers, c) + 1) % len(r.consumers)
 }
 
 // deal gives consumer c every stride-th message of s from offset skip on, count

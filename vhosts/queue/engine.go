@@ -15,6 +15,9 @@ type Engine struct {
 	// Keeper knows the store's handles. It is set before use and then constant; nil
 	// for a queue nothing of which is ever stored.
 	Keeper Keeper
+	// Single says whether only one consumer gets messages at a time. It is set before
+	// use and then constant.
+	Single SingleActive
 
 	levels []*log  // the levels that were ever used, highest first
 	plain  log     // the first of them, so that a queue with one level is one object
@@ -34,8 +37,10 @@ type Engine struct {
 	dropped []*Page // let go of, to be released by ReleasePages
 	joining bool    // Scattered gave out runs that are neither gathered nor scattered yet
 
-	consumers []*Consumer
-	turn      int         // consumers[turn] is the next one served
+	consumers []*Consumer // in the order they were added
+	ranks     []rank      // those that messages are dealt to, the highest priority first
+	active    *Consumer   // the single active consumer
+	yielding  bool        // it gets nothing more, as another one is to follow
 	getters   []*Consumer // basic.gets that wait for a page, oldest first
 	eligible  []*Consumer // scratch of share
 
@@ -240,40 +245,6 @@ func (e *Engine) Purge(fx *Effects) (purged uint64) {
 	}
 	e.answerGetters(fx)
 	return purged
-}
-
-// AddConsumer lets c take part in the distribution of messages.
-func (e *Engine) AddConsumer(c *Consumer) {
-	e.consumers = append(e.consumers, c)
-	c.added = true
-}
-
-// RemoveConsumer takes c out of the distribution; what it holds stays unacked
-// until it is settled or returned. It reports whether c was there.
-func (e *Engine) RemoveConsumer(c *Consumer) bool {
-	i := slices.Index(e.consumers, c)
-	if i < 0 {
-		return false
-	}
-	e.consumers = slices.Delete(e.consumers, i, i+1)
-	c.added = false
-	if i < e.turn {
-		e.turn--
-	}
-	if e.turn == len(e.consumers) {
-		e.turn = 0
-	}
-	return true
-}
-
-// Consumers are the consumers in the order they were added. The slice is the
-// engine's own.
-func (e *Engine) Consumers() []*Consumer { return e.consumers }
-
-// Credit tells that consumer c no longer holds n of its messages: they were
-// settled or returned.
-func (e *Engine) Credit(c *Consumer, n uint32) {
-	c.unacked -= min(n, c.unacked)
 }
 
 // Get asks for one message for c, a basic.get: it comes as a Delivery with Get

@@ -5,6 +5,7 @@ package queue
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 )
 
@@ -88,8 +89,14 @@ func newKeeper(e *Engine) *keeper {
 	return k
 }
 
-func (s *sink) Release(n uint32)       { s.reserved -= int(n) }
-func (s *sink) Cancelled()             {}
+func (s *sink) Release(n uint32) { s.reserved -= int(n) }
+func (s *sink) Cancelled()       {}
+func (s *sink) Waits() (w Wait) {
+	if !s.grants() {
+		w = WaitConnection
+	}
+	return w
+}
 func (s *sink) Deliver(*Delivery) bool { return true }
 
 // took takes n messages of a delivery off what was reserved.
@@ -172,6 +179,9 @@ func checkDispatched(e *Engine) error {
 			return fmt.Errorf("consumer %s keeps %d messages reserved", c.Tag, n)
 		}
 	}
+	if (e.Active() == nil) != (e.Single == AllActive || len(e.consumers) == 0) {
+		return fmt.Errorf("the single active consumer of %d is %v", len(e.consumers), e.Active())
+	}
 	if e.readiest() == nil {
 		if len(e.getters) > 0 {
 			return fmt.Errorf("%d basic.gets wait at an empty queue", len(e.getters))
@@ -180,7 +190,7 @@ func checkDispatched(e *Engine) error {
 	}
 	wanted := len(e.getters) > 0
 	for _, c := range e.consumers {
-		wanted = wanted || c.credit(1) > 0 && c.Sink.(*sink).grants()
+		wanted = wanted || mayGet(e, c) && c.credit(1) > 0 && c.Sink.(*sink).grants()
 	}
 	if !wanted {
 		return nil
@@ -193,6 +203,18 @@ func checkDispatched(e *Engine) error {
 		return fmt.Errorf("run %d is wanted but nobody loads it", r.First)
 	}
 	return nil
+}
+
+// mayGet says whether the queue deals messages to a consumer: to all, or only to the
+// single active one, unless that gives way to one of a higher priority.
+func mayGet(e *Engine, c *Consumer) bool {
+	if e.Single == AllActive {
+		return true
+	}
+	yields := e.Single == GivesWay && c.unacked > 0 && slices.ContainsFunc(e.consumers, func(other *Consumer) bool {
+		return other.Priority > c.Priority
+	})
+	return c == e.Active() && !yields
 }
 
 func must(t testing.TB, err error) {

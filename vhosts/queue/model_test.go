@@ -16,9 +16,11 @@ import (
 // model is a queue as a list of messages in their order, each served by itself
 // to the next in the circle who can take it.
 type model struct {
-	messages  []*modelMessage // not settled, in the order in which they are served
-	consumers []*modelConsumer
-	turn      int
+	messages  []*modelMessage  // not settled, in the order in which they are served
+	consumers []*modelConsumer // in the order they were added
+	turns     map[int64]int    // by priority: which of its consumers is next
+	single    SingleActive
+	active    *modelConsumer // of a queue with a single active consumer
 	getters   []*modelConsumer
 }
 
@@ -79,16 +81,76 @@ func (m *model) dispatch(inMemory func(number uint64) bool) (events []event) {
 	}
 }
 
+// ofPriority lists the consumers of one priority.
+func (m *model) ofPriority(priority int64) (list []*modelConsumer) {
+	for _, c := range m.consumers {
+		if c.Priority == priority {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+// remove takes a consumer out; the turn stays with who has it.
+func (m *model) remove(c *modelConsumer) {
+	rank, turn := m.ofPriority(c.Priority), m.turns[c.Priority]
+	if slices.Index(rank, c) < turn {
+		turn--
+	}
+	if turn == len(rank)-1 {
+		turn = 0
+	}
+	m.turns[c.Priority] = turn
+	m.consumers = slices.DeleteFunc(m.consumers, func(other *modelConsumer) bool { return other == c })
+	if m.active == c {
+		m.active = nil
+	}
+}
+
 // next is the consumer whose turn it is, nil if none can take a message.
 func (m *model) next() *modelConsumer {
-	for i := range m.consumers {
-		at := (m.turn + i) % len(m.consumers)
-		if c := m.consumers[at]; c.takes() {
-			m.turn = (at + 1) % len(m.consumers)
+	if m.single != AllActive {
+		if c := m.elect(); c != nil && c.takes() {
 			return c
+		}
+		return nil
+	}
+	for priority := int64(highestPriority); priority >= -highestPriority; priority-- {
+		rank := m.ofPriority(priority)
+		for i := range rank {
+			at := (m.turns[priority] + i) % len(rank)
+			if c := rank[at]; c.takes() {
+				m.turns[priority] = (at + 1) % len(rank)
+				return c
+			}
 		}
 	}
 	return nil
+}
+
+// highestPriority is that of the model's consumers; the lowest is its negative.
+const highestPriority = 1
+
+// elect is the single active consumer that gets messages now, if there is one.
+func (m *model) elect() *modelConsumer {
+	var heir *modelConsumer
+	for priority := int64(highestPriority); priority >= -highestPriority && heir == nil; priority-- {
+		for _, c := range m.ofPriority(priority) {
+			if c != m.active && heir == nil {
+				heir = c
+			}
+		}
+	}
+	switch {
+	case m.active == nil:
+		m.active = heir
+	case m.single != GivesWay || heir == nil || heir.Priority <= m.active.Priority:
+	case m.active.held > 0:
+		return nil
+	default:
+		m.active = heir
+	}
+	return m.active
 }
 
 func (m *model) ready() (n int) {
@@ -230,6 +292,7 @@ func (m *machine) carryOut(t *rapid.T) (events []event) {
 // those the engine has a page of, or had one until it handed them out.
 func (m *machine) expected(t *rapid.T) []event {
 	empty := slices.Clone(m.model.getters)
+	m.model.elect()
 	events := m.model.dispatch(func(number uint64) bool {
 		dir := &m.engine.find(Level(number)).dir
 		if i := dir.head.find(number, 0); i >= 0 {
@@ -308,6 +371,7 @@ func (m *machine) consumer(t *rapid.T) *modelConsumer {
 		Tag:      fmt.Sprint("c", m.names),
 		NoAck:    rapid.IntRange(0, 3).Draw(t, "no ack") == 0,
 		Prefetch: rapid.Uint32Range(0, 4).Draw(t, "prefetch"),
+		Priority: rapid.Int64Range(-highestPriority, highestPriority).Draw(t, "priority"),
 		Sink:     &sink{room: rapid.IntRange(-3, 6).Draw(t, "room")},
 	}}
 	m.all = append(m.all, c)
@@ -319,6 +383,9 @@ func TestModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := &machine{done: map[*Run]bool{}}
 		m.levels = rapid.SampledFrom([][]uint8{{0}, {0}, {4}, {0, 1}, {2, 7, 255}}).Draw(t, "levels")
+		m.model.turns = map[int64]int{}
+		m.model.single = rapid.SampledFrom([]SingleActive{AllActive, AllActive, Stays, GivesWay}).Draw(t, "single")
+		m.engine.Single = m.model.single
 		m.engine.tuned = &limits{
 			segmentRuns: rapid.IntRange(1, 4).Draw(t, "segment"),
 			hotRuns:     rapid.IntRange(1, 4).Draw(t, "hot"),
@@ -378,15 +445,8 @@ func TestModel(t *testing.T) {
 				if len(m.model.consumers) == 0 {
 					t.Skip("no consumer")
 				}
-				i := rapid.IntRange(0, len(m.model.consumers)-1).Draw(t, "which")
-				c := m.model.consumers[i]
-				m.model.consumers = slices.Delete(m.model.consumers, i, i+1)
-				if i < m.model.turn {
-					m.model.turn--
-				}
-				if m.model.turn == len(m.model.consumers) {
-					m.model.turn = 0
-				}
+				c := rapid.SampledFrom(m.model.consumers).Draw(t, "which")
+				m.model.remove(c)
 				m.step(t, func() { m.engine.RemoveConsumer(c.Consumer) })
 			},
 			"room": func(t *rapid.T) {

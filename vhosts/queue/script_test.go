@@ -23,7 +23,8 @@ import (
 //	                                         ones from the next committed on
 //	restore FIRST COUNT [settled=NUMBERS]    all of 10 bytes a message
 //	redeliver-below NUMBER | skip-to NUMBER
-//	consume NAME [prefetch=N] [noack] [room=N]
+//	single stays|gives-way                   before the first consumer
+//	consume NAME [priority=N] [prefetch=N] [noack] [room=N]
 //	cancel NAME
 //	room NAME N                              the sink takes N more messages
 //	settle NAME NUMBERS | return NAME NUMBERS
@@ -38,7 +39,7 @@ import (
 //	tune [segment=RUNS] [hot=RUNS] [ahead=RUNS] [small=RUNS] [messages=N] [spill=BYTES] [thin=BYTES]
 //	scattered [idle] | gather [late] | scatter
 //	thin | replace
-//	state | delivered | runs | cold
+//	state | delivered | runs | cold | waits
 //
 // NUMBERS is a list such as 1,3-5,2:7-9, which ends with numbers of level 2. A star
 // marks redelivered messages.
@@ -145,13 +146,19 @@ func (s *script) run(command string, args []string) error {
 	case "consume", "get":
 		c := &Consumer{
 			Tag: args[0], NoAck: slices.Contains(args, "noack"), Prefetch: uint32(option("prefetch", 0)),
-			Sink: &sink{room: option("room", -1)},
+			Priority: int64(option("priority", 0)), Sink: &sink{room: option("room", -1)},
 		}
 		s.consumers[c.Tag] = c
 		if command == "get" {
 			e.Get(c)
 		} else {
 			e.AddConsumer(c)
+		}
+	case "single":
+		e.Single = map[string]SingleActive{"stays": Stays, "gives-way": GivesWay}[args[0]]
+	case "waits":
+		for _, c := range e.Consumers() {
+			s.printf("%s: %s\n", c.Tag, e.Waits(c))
 		}
 	case "cancel":
 		if !e.RemoveConsumer(s.consumers[args[0]]) {
