@@ -26,6 +26,9 @@ const examples = `  # As fast as it goes for ten seconds: one producer, one cons
   lagomq perf -y 0 -u backlog -C 1000000
   lagomq perf -x 0 -u backlog -D 1000000 -a
 
+  # Ten priorities
+  lagomq perf --priorities 10 --queue-args x-max-priority=9 -q 1000 -z 10
+
   # Ten queues with a producer and a consumer each
   lagomq perf -x 10 -y 10 --queue-pattern 'perf-%d' --queue-pattern-from 1 --queue-pattern-to 10 -z 10`
 
@@ -84,6 +87,7 @@ func (o *options) register(cmd *cobra.Command) {
 	f.StringVarP(&o.routingKey, "routing-key", "k", "", "routing key (default the name of the queue)")
 
 	f.StringSliceVarP(&o.flags, "flag", "f", nil, "message flag, persistent or mandatory; may be repeated")
+	f.IntVar(&o.priorities, "priorities", 0, "give messages random priorities, this many different ones from 0 on (0 for none)")
 	f.IntVarP(&o.confirm, "confirm", "c", 0, "publisher confirms, with at most this many messages open (0 for none)")
 	f.IntVarP(&o.prefetch, "qos", "q", 0, "prefetch per consumer (0 for no limit)")
 	f.IntVarP(&o.multiAckEvery, "multi-ack-every", "A", 0, "acknowledge this many messages at once")

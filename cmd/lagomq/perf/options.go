@@ -35,6 +35,7 @@ type options struct {
 	predeclared         bool
 
 	flags         []string
+	priorities    int // how many different ones the messages have; 0 for none at all
 	confirm       int // window; 0 for no confirms
 	prefetch      int
 	multiAckEvery int
@@ -73,6 +74,7 @@ func (o *options) limits() []limit {
 		{"size", o.size, 0, wire.MaxBodySize},
 		{"heartbeat", o.heartbeat, 0, 1<<16 - 1},
 		{"confirm", o.confirm, 0, 1 << 24},
+		{"priorities", o.priorities, 0, 256},
 		{"qos", o.prefetch, 0, 1<<16 - 1},
 		{"multi-ack-every", o.multiAckEvery, 0, 1 << 30},
 		{"time", o.seconds, 0, 1 << 30},

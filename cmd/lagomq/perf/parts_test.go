@@ -5,7 +5,9 @@ package perf
 
 import (
 	"bytes"
+	"maps"
 	"math"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -204,6 +206,38 @@ func BenchmarkMessagePath(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*messages), "ns/message")
 }
 
+// Messages have all the priorities asked for, and nothing else differs.
+func TestPriorities(t *testing.T) {
+	t.Parallel()
+	for _, flags := range [][]string{nil, {flagPersistent}} {
+		o := &options{size: 3, priorities: 4, flags: flags}
+		p := &producer{limit: maxSequence, random: rand.New(rand.NewPCG(1, 2)), message: newMessage(o, 1, maxFrame, "", "q")}
+		seen := map[uint8]bool{}
+		for frames := p.append(nil, 200, 0); len(frames) > 0; frames = frames[len(p.frames):] {
+			method, n, err := wire.ParseFrame(frames, maxFrame)
+			if err != nil || method.Type != wire.FrameMethod {
+				t.Fatalf("%v, %v", method, err)
+			}
+			content, _, err := wire.ParseFrame(frames[n:], maxFrame)
+			if err != nil {
+				t.Fatal(err)
+			}
+			h, err := wire.ParseHeader(content.Payload)
+			if err != nil {
+				t.Fatal(err)
+			}
+			properties, err := wire.ParseProperties(h.Properties)
+			if err != nil || !properties.Has(wire.FlagPriority) || properties.Has(wire.FlagDeliveryMode) != o.persistent() {
+				t.Fatalf("properties are %+v, %v", properties, err)
+			}
+			seen[properties.Priority] = true
+		}
+		if want := map[uint8]bool{0: true, 1: true, 2: true, 3: true}; !maps.Equal(seen, want) {
+			t.Errorf("priorities are %v, want %v", seen, want)
+		}
+	}
+}
+
 // benchProducer and benchConsumer are the two ends of the message path without a
 // network between them.
 type (
@@ -218,18 +252,18 @@ func benchConns(size, n int) (*benchProducer, *benchConsumer, []byte) {
 	clock := newClock()
 	o := &options{size: size}
 	p := &producer{channel: 1, bodySize: size, run: 7, limit: maxSequence}
-	p.template, p.stampAt = messageFrames(o, 1, maxFrame, "", "q")
+	p.message = newMessage(o, 1, maxFrame, "", "q")
 	// Deliveries differ from publishes in the method only.
 	deliver := wire.AppendMethod(nil, 1, &wire.BasicDeliver{ConsumerTag: "c", DeliveryTag: 1, RoutingKey: "q"})
 	publish := wire.AppendMethod(nil, 1, &wire.BasicPublish{RoutingKey: "q"})
-	p.template = append(bytes.Clone(deliver), p.template[len(publish):]...)
-	p.stampAt += len(deliver) - len(publish)
+	p.frames = append(bytes.Clone(deliver), p.frames[len(publish):]...)
+	p.bodyAt += len(deliver) - len(publish)
 	cc := &consumerConn{
 		conn: &conn{frameMax: maxFrame, wake: make(chan struct{}, 1)}, clock: clock, run: 7, bodySize: size, latency: newRecorder(),
 		consumers: []*consumer{{channel: 1, receipts: newReceipts(1), ackEach: 100}},
 	}
 	cc.sends.into = cc.latency
-	return &benchProducer{p, n}, &benchConsumer{cc}, make([]byte, 0, 2*n*len(p.template))
+	return &benchProducer{p, n}, &benchConsumer{cc}, make([]byte, 0, 2*n*len(p.frames))
 }
 
 func (p *benchProducer) batch(dst []byte) []byte {

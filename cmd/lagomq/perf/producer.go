@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -22,15 +23,15 @@ const batchSize = 128 << 10
 type producer struct {
 	id       int
 	channel  uint16
-	template []byte // the frames of one message
-	stampAt  int    // where the body starts in template
+	message  // what each is made from
 	bodySize int
 	run      uint16
 
 	limit    uint64 // how many messages it may publish
 	last     uint64 // sequence of the latest message
 	pace     *pacer
-	confirms *confirms // nil without confirms; see there for who may do what
+	random   *rand.Rand // of priorities
+	confirms *confirms  // nil without confirms; see there for who may do what
 
 	returning content // of a basic.return; owned by the reader
 }
@@ -53,8 +54,12 @@ func (p *producer) append(dst []byte, n int, now int64) []byte {
 	}
 	p.pace.take(n)
 	for seq := first; seq <= p.last; seq++ {
-		body := len(dst) + p.stampAt
-		dst = append(dst, p.template...)
+		at := len(dst)
+		body := at + p.bodyAt
+		dst = append(dst, p.frames...)
+		if p.priorities > 0 {
+			dst[at+p.priorityAt] = byte(p.random.IntN(p.priorities))
+		}
 		if p.bodySize >= timeSize {
 			binary.BigEndian.PutUint64(dst[body:], uint64(now))
 		}
@@ -65,18 +70,32 @@ func (p *producer) append(dst []byte, n int, now int64) []byte {
 	return dst
 }
 
-// messageFrames returns the frames of one message and where its body starts.
-func messageFrames(o *options, channel uint16, frameMax int, exchange, key string) (frames []byte, bodyAt int) {
+// message is the template of messages.
+type message struct {
+	frames     []byte
+	bodyAt     int // where in frames the body starts
+	priorities int // how many different ones there are; 0 for messages without
+	priorityAt int // where in frames the priority is
+}
+
+func newMessage(o *options, channel uint16, frameMax int, exchange, key string) message {
 	properties := wire.Properties{}
 	if o.persistent() {
 		properties = wire.Properties{Flags: wire.FlagDeliveryMode, DeliveryMode: wire.Persistent}
 	}
-	frames = wire.AppendMethod(nil, channel, &wire.BasicPublish{
+	if o.priorities > 0 {
+		properties.Flags |= wire.FlagPriority
+	}
+	frames := wire.AppendMethod(nil, channel, &wire.BasicPublish{
 		Exchange: exchange, RoutingKey: key, Mandatory: o.mandatory(),
 	})
 	header := wire.AppendHeader(nil, uint64(o.size), wire.AppendProperties(nil, &properties))
-	bodyAt = len(frames) + wire.FrameOverhead + len(header) + wire.FrameHeaderSize
-	return wire.AppendContent(frames, channel, frameMax, header, make([]byte, o.size)), bodyAt
+	return message{
+		bodyAt:     len(frames) + wire.FrameOverhead + len(header) + wire.FrameHeaderSize,
+		priorities: o.priorities,
+		priorityAt: len(frames) + wire.FrameHeaderSize + len(header) - 1, // the last of the properties
+		frames:     wire.AppendContent(frames, channel, frameMax, header, make([]byte, o.size)),
+	}
 }
 
 // producerConn is a connection with its producers, one per channel.
@@ -136,7 +155,8 @@ func (pc *producerConn) open(r *run, i int) error {
 			limit:    maxSequence,
 		}
 		key := r.topology.key(r.topology.queueOf(p.id))
-		p.template, p.stampAt = messageFrames(o, p.channel, pc.frameMax, r.topology.exchange, key)
+		p.message = newMessage(o, p.channel, pc.frameMax, r.topology.exchange, key)
+		p.random = rand.New(rand.NewPCG(uint64(r.id), uint64(p.id)))
 		if o.publishCount > 0 {
 			p.limit = o.publishCount
 		}
@@ -196,7 +216,7 @@ func (pc *producerConn) fill(dst []byte) (out []byte, wait time.Duration) {
 			continue
 		}
 		exhausted = false
-		share := max(1, batchSize/len(pc.producers)/len(p.template))
+		share := max(1, batchSize/len(pc.producers)/len(p.frames))
 		if n := min(p.allowed(now), share); n > 0 {
 			dst = p.append(dst, n, sent)
 			pc.filling += uint64(n)

@@ -57,6 +57,7 @@ func TestLoadsAreDelivered(t *testing.T) {
 		"-C 20 -r 1000",
 		"-C 20 -R 1000 -c 5",
 		"-C 50 -D 50",
+		"-C 500 --priorities 10 -f persistent -c 50",
 		"-C 100 -e orders -t topic -k a.b -u a.b",
 	} {
 		t.Run(args, func(t *testing.T) {
