@@ -63,22 +63,22 @@ func (c *conn) publishAside() {
 	a.endTurn(r)
 	runs := append(a.runs, priorityRun{route: r.route, page: r.page})
 	slices.SortFunc(runs, func(x, y priorityRun) int { return cmp.Compare(y.route.Priority(), x.route.Priority()) })
-	durable := ch.confirming && r.persistent && r.route.Durable
-	if durable {
+	waits := ch.confirming && r.route.Waits(r.persistent)
+	if waits {
 		ch.openConfirms(runs, a.turns)
 	}
 	count := uint64(0)
 	for i := range runs {
 		p := &runs[i]
 		count += uint64(p.page.Len())
-		if durable {
-			c.server.options.Hosts.Publish(p.route, p.page, true, &turnsConfirm{runConfirm{channel: ch}, p.handles})
+		if waits {
+			c.server.options.Hosts.Publish(p.route, p.page, r.persistent, &turnsConfirm{runConfirm{channel: ch}, p.handles})
 		} else {
 			c.server.options.Hosts.Publish(p.route, p.page, r.persistent, nil)
 		}
 		p.page.Release()
 	}
-	if !durable {
+	if !waits {
 		ch.published(count)
 	}
 	clear(runs)

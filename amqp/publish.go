@@ -236,9 +236,8 @@ func (c *conn) publishRun() {
 	}
 	r.channel = nil
 	count := uint64(r.page.Len())
-	durable := r.persistent && r.route.Durable
-	if ch.confirming && durable {
-		c.server.options.Hosts.Publish(r.route, r.page, true, ch.openConfirm(count))
+	if ch.confirming && r.route.Waits(r.persistent) {
+		c.server.options.Hosts.Publish(r.route, r.page, r.persistent, ch.openConfirm(count))
 	} else {
 		c.server.options.Hosts.Publish(r.route, r.page, r.persistent, nil)
 		ch.published(count)

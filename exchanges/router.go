@@ -74,6 +74,10 @@ func NewRouter[Q comparable](vhost string) *Router[Q] {
 // route computed at one version holds as long as the version stays.
 func (r *Router[Q]) Version() uint64 { return r.version }
 
+// Touch raises the version: something outside the router that routes depend on has
+// changed.
+func (r *Router[Q]) Touch() { r.version++ }
+
 // Exchange returns the exchange of that name; "" is the default exchange.
 func (r *Router[Q]) Exchange(name string) (*Exchange[Q], bool) {
 	x, ok := r.exchanges[name]

@@ -45,7 +45,7 @@ var (
 // is compared (RabbitMQ 4.3, queues: arguments by type). Delivery limits, consumer
 // timeouts and delayed retries are there for quorum queues only, deduplication is
 // a plugin's.
-var arguments = []argument{
+var arguments = slices.Concat([]argument{
 	{"x-queue-type", both, checkQueueType, true},
 	{"x-expires", both, positiveMilliseconds, true},
 	{"x-message-ttl", both, milliseconds, false},
@@ -69,14 +69,18 @@ var arguments = []argument{
 	{"x-delayed-retry-max", both, milliseconds, false},
 	{"x-max-in-memory-length", quorum, nonNegative, true},
 	{"x-max-in-memory-bytes", quorum, nonNegative, true},
-	{"x-message-deduplication", both, boolean, false},
-	{"x-deduplication-header", both, headerName, false},
-	{"x-cache-size", both, positive, false},
-	{"x-cache-ttl", both, positiveMilliseconds, false},
 	{"x-max-age", neither, nil, false},
 	{"x-stream-max-segment-size-bytes", neither, nil, false},
 	{"x-stream-filter-size-bytes", neither, nil, false},
 	{"x-initial-cluster-size", neither, nil, false},
+}, dedupArguments)
+
+// dedupArguments are those of queues that exchanges have too.
+var dedupArguments = []argument{
+	{"x-message-deduplication", both, boolean, true},
+	{"x-deduplication-header", both, headerName, true},
+	{"x-cache-size", both, positive, true},
+	{"x-cache-ttl", both, positiveMilliseconds, true},
 }
 
 // checkArguments validates the arguments of a new queue, as RabbitMQ does: the

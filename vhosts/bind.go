@@ -27,8 +27,13 @@ func (v *VHost) DeclareExchange(d exchanges.Declaration, w persistence.Waiter) (
 	var x *Exchange
 	var created bool
 	v.changeRoutes(func(r *exchanges.Router[*Queue]) {
+		if _, exists := r.Exchange(d.Name); !exists {
+			if err = checkDedupArguments(d.Arguments, d.Name, v.name); err != nil {
+				return
+			}
+		}
 		if x, created, err = r.Declare(d); created {
-			v.configureExchange(r, d.Name)
+			v.configureExchange(r, x)
 			v.attachHistory(x, v.hosts.store.NewID)
 		}
 	})

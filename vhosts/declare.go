@@ -135,6 +135,7 @@ func (v *VHost) addQueueLocked(d *QueueDeclaration, id uint64) *Queue {
 		durable: d.Durable, autoDelete: d.AutoDelete, exclusive: d.Exclusive,
 	}
 	q.settings.Store(settingsOf(d.Arguments, v.policies.Load().match(q.target(), q.name)))
+	q.configureWindow()
 	if d.Exclusive {
 		q.owner = d.Owner
 	}

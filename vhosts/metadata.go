@@ -5,7 +5,9 @@ package vhosts
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/lagomq/lagomq/amqp/wire"
 	"github.com/lagomq/lagomq/exchanges"
@@ -22,12 +24,17 @@ import (
 //	'b' vhost id, binding        version, binding
 //	'p' vhost id, name           version, name, pattern, apply-to, priority, definition
 //	'o' vhost id, name           the same of an operator policy
+//	'd' vhost id, owner, place   version, flags, identities: part of the window of a
+//	                             queue or exchange that drops duplicates
 //
 //	id:       of a vhost or queue; of an exchange only if it stores messages, which
 //	          are kept under that id like a queue's
 //	binding:  source, destination, flags, key, arguments
 //	flags:    bit 0 durable, 1 auto-delete, 2 internal (of an exchange),
-//	          bit 0 the destination is an exchange (of a binding)
+//	          bit 0 the destination is an exchange (of a binding),
+//	          bit 0 each identity is followed by when it is forgotten (of a window)
+//	owner:    1 for an exchange, else 0, then its name
+//	place:    64-bit number of the first of the identities, which have 16 bytes each
 const (
 	vhostKind    = 'v'
 	exchangeKind = 'x'
@@ -36,6 +43,7 @@ const (
 
 	policyKind         = 'p'
 	operatorPolicyKind = 'o'
+	windowKind         = 'd'
 
 	metadataVersion = 1
 )
@@ -45,6 +53,7 @@ const (
 	flagAutoDelete
 	flagInternal
 	flagToExchange = flagDurable
+	flagExpiring   = flagDurable
 )
 
 func vhostKey(name string) []byte { return append([]byte{vhostKind}, name...) }
@@ -67,6 +76,28 @@ func policyKeyIn(vhost uint64, kind PolicyKind, name string) []byte {
 		octet = operatorPolicyKind
 	}
 	return append(binary.BigEndian.AppendUint64([]byte{octet}, vhost), name...)
+}
+
+// windowKey is what the keys of a window's parts begin with.
+func windowKey(vhost uint64, owner string, toExchange bool) []byte {
+	key := binary.BigEndian.AppendUint64([]byte{windowKind}, vhost)
+	return wire.AppendLongString(append(key, flags(toExchange)), owner)
+}
+
+// partKey is the key of the part of a window that begins at place.
+func (w *window) partKey(place uint64) []byte {
+	return binary.BigEndian.AppendUint64(slices.Clip(w.key), place)
+}
+
+func encodeWindowPart(entries []windowEntry) []byte {
+	expiring := slices.ContainsFunc(entries, func(e windowEntry) bool { return e.expires != 0 })
+	b := append(make([]byte, 0, 2+24*len(entries)), metadataVersion, flags(expiring))
+	for _, e := range entries {
+		if b = append(b, e.id[:]...); expiring {
+			b = binary.BigEndian.AppendUint64(b, e.expires)
+		}
+	}
+	return b
 }
 
 func flags(bits ...bool) (octet byte) {
@@ -130,6 +161,10 @@ type entry struct {
 
 	policy     Policy
 	policyKind PolicyKind
+
+	window     windowPart
+	owner      string // of the window
+	onExchange bool   // the owner is an exchange
 }
 
 // decodeEntry reads a config entry.
@@ -186,6 +221,8 @@ func decodeEntry(key, value []byte) (e entry, err error) {
 		p.Name, p.Pattern, p.ApplyTo = string(r.LongString()), string(r.LongString()), string(r.LongString())
 		p.Priority = int64(r.LongLong())
 		p.Definition = r.Table()
+	case windowKind:
+		return e, e.decodeWindowPart(key[9:], value[1:])
 	default:
 		return e, fmt.Errorf("kind %q is not known to this version of LagoMQ", e.kind)
 	}
@@ -193,4 +230,34 @@ func decodeEntry(key, value []byte) (e entry, err error) {
 		return e, err
 	}
 	return e, nil
+}
+
+// decodeWindowPart reads the rest of the key and of the value of a part of a window.
+func (e *entry) decodeWindowPart(key, value []byte) error {
+	r := wire.NewReader(key)
+	e.onExchange = r.Octet()&flagToExchange != 0
+	e.owner = string(r.LongString())
+	e.window.first = r.LongLong()
+	if err := r.Complete(); err != nil {
+		return fmt.Errorf("key: %w", err)
+	}
+	size := len(identity{})
+	if len(value) == 0 {
+		return errors.New("value is cut short")
+	}
+	expiring := value[0]&flagExpiring != 0
+	if value = value[1:]; expiring {
+		size += 8
+	}
+	if len(value) == 0 || len(value)%size != 0 {
+		return fmt.Errorf("identities of %d bytes take %d bytes", size, len(value))
+	}
+	e.window.entries = make([]windowEntry, len(value)/size)
+	for i := range e.window.entries {
+		copy(e.window.entries[i].id[:], value[i*size:])
+		if expiring {
+			e.window.entries[i].expires = binary.BigEndian.Uint64(value[i*size+len(identity{}):])
+		}
+	}
+	return nil
 }

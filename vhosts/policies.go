@@ -87,8 +87,14 @@ func (v *VHost) applyPolicies() {
 		queues = append(queues, q)
 	}
 	v.mu.Unlock()
+	var filtering []*Queue
 	for _, q := range queues {
-		q.applyPolicies()
+		if q.applyPolicies(); q.window.Load() != nil || q.settings.Load().dedup != nil {
+			filtering = append(filtering, q)
+		}
+	}
+	if filtering != nil {
+		v.reconfigureWindows(filtering)
 	}
 	v.applyToExchanges()
 }
@@ -133,21 +139,31 @@ const exchangesAtOnce = 256
 func (v *VHost) applyToExchanges() {
 	for chunk := range slices.Chunk(v.Exchanges(), exchangesAtOnce) {
 		v.mu.Lock()
+		var records []persistence.Record
 		v.changeRoutes(func(r *exchanges.Router[*Queue]) {
 			for _, x := range chunk {
-				v.configureExchange(r, x.Name)
+				if now, _ := r.Exchange(x.Name); now == x { // else it has gone meanwhile
+					records = append(records, v.configureExchange(r, x)...)
+				}
 			}
 		})
+		v.commit(nil, records...)
 		v.mu.Unlock()
 	}
 }
 
-// configureExchange gives an exchange what policies set. Called with mu and routes
-// held.
-func (v *VHost) configureExchange(r *exchanges.Router[*Queue], name string) {
-	value, _ := v.ExchangePolicies(name).Definition().Get("alternate-exchange")
+// configureExchange gives an exchange what its arguments and policies set, and
+// returns what the store has to know of that. Called with mu and routes held.
+func (v *VHost) configureExchange(r *exchanges.Router[*Queue], x *Exchange) []persistence.Record {
+	definition := v.ExchangePolicies(x.Name).Definition()
+	value, _ := definition.Get("alternate-exchange")
 	alternate, _ := value.(string)
-	r.SetPolicyAlternate(name, alternate)
+	r.SetPolicyAlternate(x.Name, alternate)
+	changed, records := v.configureExchangeWindow(x, dedupOf(x.Arguments, definition))
+	if changed {
+		r.Touch()
+	}
+	return records
 }
 
 // restorePolicy puts a policy found in the store in force; queues and exchanges are

@@ -100,9 +100,9 @@ func (r *Route) at(p Priority) *Route {
 // Priority is the one that For was asked for, capped; NoPriority for others.
 func (r *Route) Priority() Priority { return r.priority }
 
-// Beside reports whether messages of both routes go to the same queues, and all of
-// these order them by priority: then it does not matter which of two messages of
+// Beside reports whether messages of both routes go to the same queues by the same
+// way, and all of these order them by priority: then it does not matter which of two messages of
 // different priority comes first.
 func (r *Route) Beside(other *Route) bool {
-	return r.ordered && r.highest > 0 && slices.Equal(r.Queues, other.Queues)
+	return r.ordered && r.highest > 0 && slices.Equal(r.Queues, other.Queues) && slices.Equal(r.filters, other.filters)
 }

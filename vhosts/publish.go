@@ -23,11 +23,16 @@ type Publication struct {
 // Publish puts the messages of page into the queues of a route, as one run. If
 // they are persistent and the route is durable they are proposed to the store,
 // and w, which may be nil, is told when they are durable; otherwise they are
-// taken when Publish returns, and w is not used. The page may have other holders
-// afterwards, so the caller can only release it.
+// taken when Publish returns, and w is not used, unless the route says that it
+// [Route.Waits]. The page may have other holders afterwards, so the caller can only
+// release it.
 //
 // Called by a connection's reader without locks.
 func (h *Hosts) Publish(r *Route, page *queue.Page, persistent bool, w persistence.Waiter) {
+	if r.filters != nil {
+		h.publishOnce(r, page, persistent, w)
+		return
+	}
 	page.Arrive(h.timers.now())
 	if persistent && r.Durable && r.alone() && page.Small() && r.Queues[0].extend(r.priority, page, w) {
 		return
@@ -74,6 +79,29 @@ func (p *Publication) enter(r *Route, letters []*Queue) []*Queue {
 		}
 	}
 	return letters
+}
+
+// outcome is what follows from publications that are one proposal.
+type outcome struct {
+	records []persistence.Record
+	letters []*Queue // queues that have letters now
+}
+
+// put puts a page where a route leads to.
+func (o *outcome) put(r *Route, page *queue.Page, persistent bool, now uint64) {
+	page.Arrive(now)
+	p := newPublication(r, page, persistent)
+	o.letters = p.enter(r, o.letters)
+	if p.run != nil {
+		o.records = append(o.records, persistence.PutRun(p.run))
+	}
+	o.records = append(o.records, p.drops...)
+}
+
+func (o *outcome) hasLetters(q *Queue) {
+	if !slices.Contains(o.letters, q) {
+		o.letters = append(o.letters, q)
+	}
 }
 
 // growingPage is a page as a [persistence.GrowingBody].
@@ -179,7 +207,7 @@ func (h *Hosts) CommitTx(publications []TxPublication, settlements []Settlement,
 }
 
 // commitTx is CommitTx without forwarding: it returns the queues that have letters.
-func (h *Hosts) commitTx(publications []TxPublication, settlements []Settlement, w persistence.Waiter) (letters []*Queue) {
+func (h *Hosts) commitTx(publications []TxPublication, settlements []Settlement, w persistence.Waiter) []*Queue {
 	h.tx.Lock()
 	defer h.tx.Unlock()
 	defer func() {
@@ -187,29 +215,36 @@ func (h *Hosts) commitTx(publications []TxPublication, settlements []Settlement,
 			settlements[i].Queue.release()
 		}
 	}()
-	var records []persistence.Record
+	var filters []filter
+	for i := range publications {
+		filters = append(filters, publications[i].Route.filters...)
+	}
+	if filters != nil {
+		defer lockWindows(filters)()
+	}
+	var o outcome
 	now := h.timers.now()
 	for i := range publications {
-		publications[i].Page.Arrive(now)
-		p := newPublication(publications[i].Route, publications[i].Page, publications[i].Persistent)
-		letters = p.enter(publications[i].Route, letters)
-		if p.run != nil {
-			records = append(records, persistence.PutRun(p.run))
+		p := &publications[i]
+		if p.Route.filters == nil {
+			o.put(p.Route, p.Page, p.Persistent, now)
+		} else {
+			o.sift(p.Route, p.Page, p.Persistent, now)
 		}
-		records = append(records, p.drops...)
 	}
+	o.keepFresh(filters, now)
 	for i := range settlements {
 		s := &settlements[i]
 		made := false
 		if s.Requeue {
 			made = s.Queue.giveBack(s.Consumer, s.Numbers)
 		} else {
-			records, made = s.Queue.settleInto(records, s)
+			o.records, made = s.Queue.settleInto(o.records, s)
 		}
-		if made && !slices.Contains(letters, s.Queue) {
-			letters = append(letters, s.Queue)
+		if made {
+			o.hasLetters(s.Queue)
 		}
 	}
-	h.store.Propose(0, w, records...)
-	return letters
+	h.store.Propose(0, w, o.records...)
+	return o.letters
 }

@@ -33,6 +33,7 @@ type Queue struct {
 	volatile bool // a direct reply-to pseudo queue: routable, in no list
 
 	settings atomic.Pointer[settings] // never nil; replaced under mu, see settingsChangedLocked
+	window   atomic.Pointer[window]   // nil if it takes duplicates; replaced under VHost.routes
 
 	forwarding sync.Mutex // held while a batch of letters is forwarded, which keeps their order; outermost
 
@@ -68,6 +69,7 @@ type QueueCounters struct {
 	Rejected     uint64 // settled by reject or nack without requeue
 	Requeued     uint64 // put back
 	Redelivered  uint64 // of the delivered and got ones, those delivered before
+	Deduplicated uint64 // not taken, as duplicates
 
 	// Died counts messages that left the queue for each reason, dead-lettered or not.
 	Died [queue.Reasons]uint64

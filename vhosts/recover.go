@@ -26,15 +26,27 @@ func (h *Hosts) recover() error {
 	}
 	// Entries come in any order of kinds, and later kinds refer to earlier ones.
 	f := &found{vhosts: map[uint64]*VHost{}, queues: map[uint64]*Queue{}, histories: map[uint64]*recentHistory{}}
-	for _, kind := range []byte{vhostKind, policyKind, operatorPolicyKind, exchangeKind, queueKind, bindingKind} {
-		for i := range entries {
-			if entries[i].kind != kind {
-				continue
-			}
-			if err := h.restore(&entries[i], f); err != nil {
-				return err
+	restore := func(kinds ...byte) error {
+		for _, kind := range kinds {
+			for i := range entries {
+				if entries[i].kind != kind {
+					continue
+				}
+				if err := h.restore(&entries[i], f); err != nil {
+					return err
+				}
 			}
 		}
+		return nil
+	}
+	if err := restore(vhostKind, policyKind, operatorPolicyKind); err != nil {
+		return err
+	}
+	for _, v := range f.vhosts {
+		v.applyToExchanges() // to those that every virtual host has
+	}
+	if err := restore(exchangeKind, queueKind, bindingKind, windowKind); err != nil {
+		return err
 	}
 	return h.recoverRuns(f)
 }
@@ -96,6 +108,9 @@ func (h *Hosts) restore(e *entry, f *found) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	switch e.kind {
+	case windowKind:
+		v.restoreWindow(e)
+		return nil
 	case queueKind:
 		f.queues[e.queueID] = v.addQueueLocked(&e.queue, e.queueID)
 		return nil
@@ -105,7 +120,7 @@ func (h *Hosts) restore(e *entry, f *found) error {
 			if err != nil {
 				return fmt.Errorf("exchange %q: %w", e.exchange.Name, err)
 			}
-			v.configureExchange(r, e.exchange.Name)
+			v.configureExchange(r, x)
 			v.attachHistory(x, func() uint64 { return e.queueID })
 			if h := historyOf(x); h != nil {
 				f.histories[h.id] = h
@@ -128,6 +143,23 @@ func (h *Hosts) restore(e *entry, f *found) error {
 func (v *VHost) restoreRoutes(change func(*exchanges.Router[*Queue]) error) (err error) {
 	v.changeRoutes(func(r *exchanges.Router[*Queue]) { err = change(r) })
 	return err
+}
+
+// restoreWindow gives a window what it remembered. What belongs to none is deleted:
+// its owner takes duplicates now. Called with mu held.
+func (v *VHost) restoreWindow(e *entry) {
+	var w *window
+	if e.onExchange {
+		w = v.windows[e.owner]
+	} else if q, ok := v.queues[e.owner]; ok {
+		w = q.window.Load()
+	}
+	if w != nil && w.key != nil {
+		w.restore(e.window.first, e.window.entries, v.hosts.timers.now())
+		return
+	}
+	gone := window{key: windowKey(v.id, e.owner, e.onExchange)}
+	v.commit(nil, persistence.DeleteConfig(gone.partKey(e.window.first)))
 }
 
 // restoreRun puts a run found in the store at the queue's end.

@@ -151,6 +151,10 @@ func FuzzDecodeEntry(f *testing.F) {
 	f.Add(queueKey(1, "q"), encodeQueue(&Queue{name: "q", id: 3, durable: true, arguments: table}))
 	f.Add(bindingKey(1, &b), encodeBinding(&b))
 	f.Add(policyKeyIn(1, OperatorPolicy, "p"), encodePolicy(&Policy{Name: "p", Pattern: ".", ApplyTo: "queues", Definition: table}))
+	for _, expires := range []uint64{0, 5} {
+		w := newWindow(1, windowKey(1, "q", expires == 0), dedupSettings{})
+		f.Add(w.partKey(6), encodeWindowPart([]windowEntry{{identity{1}, expires}, {identity{2}, 0}}))
+	}
 	f.Fuzz(func(t *testing.T, key, value []byte) {
 		e, err := decodeEntry(key, value)
 		if err != nil {
@@ -169,6 +173,8 @@ func FuzzDecodeEntry(f *testing.F) {
 			again = encodeBinding(&e.binding)
 		case policyKind, operatorPolicyKind:
 			again = encodePolicy(&e.policy)
+		case windowKind:
+			again = encodeWindowPart(e.window.entries)
 		}
 		// Unknown flags and spellings of table values may go; the meaning may not.
 		e2, err := decodeEntry(key, again)

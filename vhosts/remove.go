@@ -29,6 +29,9 @@ func (v *VHost) deleteLocked(q *Queue, w persistence.Waiter, check func() *wire.
 	records := q.records
 	q.records = nil
 	q.mu.Unlock()
+	if w := q.window.Load(); w != nil {
+		records = w.close(records)
+	}
 
 	delete(v.queues, q.name)
 	v.totals.Deleted++
@@ -49,6 +52,10 @@ func (v *VHost) appendRemoved(records []persistence.Record, bindings []exchanges
 	was := map[string]bool{} // exchanges that are gone, and whether they were durable
 	for _, x := range gone {
 		was[x.Name] = x.Durable
+		if w := v.windows[x.Name]; w != nil {
+			records = w.close(records)
+			delete(v.windows, x.Name)
+		}
 		if x.Durable {
 			records = append(records, persistence.DeleteConfig(exchangeKey(v.id, x.Name)))
 		}

@@ -21,6 +21,7 @@ type Route struct {
 	Queues  []*Queue
 	Durable bool        // at least one of them, or of the histories, is durable
 	Err     *wire.Error // the exchange is missing or internal
+	filters []filter    // what messages have to pass on the way
 
 	histories []*recentHistory // those that are to remember the message
 	version   uint64           // of the routes it was found in
@@ -103,8 +104,11 @@ func (c *Routes) route(p *wire.PublishView, properties *wire.PropertyView, extra
 		return &Route{Err: wire.Errorf(wire.AccessRefused, "cannot publish to internal exchange '%s' in vhost '%s'", p.Exchange(), v.name)}, true
 	}
 	queues := v.router.Route(&c.scratch, exchanges.Publish[*Queue]{Exchange: x, Key: p.RoutingKey(), CC: extra, Properties: properties})
-	if c.scratch.Constant() {
-		return v.newRoute(queues, nil), true
+	window := v.windows[x.Name]
+	if c.scratch.Constant() || window != nil {
+		route = v.newRoute(queues, c.scratch.Recorded())
+		route.addFilters(window)
+		return route, c.scratch.Constant()
 	}
 	return c.shared(queues, c.scratch.Recorded()), false
 }
@@ -117,12 +121,14 @@ func (c *Routes) shared(queues []*Queue, recorded []*Exchange) *Route {
 		route, ok := c.single[queues[0]]
 		if !ok {
 			route = c.vhost.newRoute(queues, nil)
+			route.addFilters(nil)
 			c.single[queues[0]] = route
 		}
 		return route
 	}
 	if c.varied == nil || !c.varied.leads(queues, recorded) {
 		c.varied = c.vhost.newRoute(queues, recorded)
+		c.varied.addFilters(nil)
 	}
 	return c.varied
 }
@@ -133,11 +139,11 @@ func (r *Route) leads(queues []*Queue, recorded []*Exchange) bool {
 		slices.EqualFunc(r.histories, recorded, func(h *recentHistory, x *Exchange) bool { return historyOf(x) == h })
 }
 
-// Same reports whether messages of both routes go to the same queues with the same
-// priority, in which case they can be one run.
+// Same reports whether messages of both routes go to the same queues by the same way
+// with the same priority, in which case they can be one run.
 func (r *Route) Same(other *Route) bool {
 	return r == other || r.priority == other.priority && slices.Equal(r.Queues, other.Queues) &&
-		slices.Equal(r.histories, other.histories)
+		slices.Equal(r.histories, other.histories) && slices.Equal(r.filters, other.filters)
 }
 
 // without returns the route without the queues that skip tells.

@@ -34,11 +34,12 @@ type VHost struct {
 	// without the lock.
 	routes  sync.RWMutex
 	router  *exchanges.Router[*Queue]
+	windows map[string]*window // of exchanges that drop duplicates, by name
 	version atomic.Uint64
 }
 
 func newVHost(h *Hosts, name string, id uint64) *VHost {
-	v := &VHost{hosts: h, name: name, id: id, queues: map[string]*Queue{}, router: exchanges.NewRouter[*Queue](name)}
+	v := &VHost{hosts: h, name: name, id: id, queues: map[string]*Queue{}, router: exchanges.NewRouter[*Queue](name), windows: map[string]*window{}}
 	v.version.Store(v.router.Version())
 	v.policies.Store(new(policies))
 	return v

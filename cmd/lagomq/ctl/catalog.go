@@ -23,6 +23,7 @@ const (
 
 	policyKind         = 'p'
 	operatorPolicyKind = 'o'
+	windowKind         = 'd'
 
 	metadataVersion = 1
 )
@@ -38,7 +39,7 @@ type declared struct {
 	table   wire.Table // a queue's arguments
 
 	source, destination string // of a binding
-	toExchange          bool   // the destination is an exchange
+	toExchange          bool   // the destination, or the owner of a window, is an exchange
 }
 
 // catalog is what is declared in a data directory. It is small beside the messages.
@@ -50,6 +51,7 @@ type catalog struct {
 	byName    map[member]*declared // queues
 	bindings  []*declared
 	policies  []*declared
+	windows   []*declared
 	malformed []finding
 	lastID    uint64 // the greatest id that is mentioned
 }
@@ -68,7 +70,7 @@ func newCatalog() *catalog {
 }
 
 // add takes a piece of metadata. What declares neither virtual hosts, exchanges,
-// queues, bindings nor policies is passed over.
+// queues, bindings, policies nor windows is passed over.
 func (c *catalog) add(key, value []byte) {
 	d, err := decodeDeclared(bytes.Clone(key), value)
 	if err != nil {
@@ -91,6 +93,8 @@ func (c *catalog) add(key, value []byte) {
 		c.bindings = append(c.bindings, d)
 	case policyKind, operatorPolicyKind:
 		c.policies = append(c.policies, d)
+	case windowKind:
+		c.windows = append(c.windows, d)
 	}
 }
 
@@ -104,10 +108,15 @@ func decodeKey(key []byte) *declared {
 	switch kind := key[0]; kind {
 	case vhostKind:
 		d.kind, d.name = kind, string(key[1:])
-	case exchangeKind, queueKind, bindingKind, policyKind, operatorPolicyKind:
+	case exchangeKind, queueKind, bindingKind, policyKind, operatorPolicyKind, windowKind:
 		if len(key) >= 9 {
 			d.kind, d.vhost, d.name = kind, binary.BigEndian.Uint64(key[1:]), string(key[9:])
 		}
+	}
+	if d.kind == windowKind {
+		r := wire.NewReader([]byte(d.name))
+		d.toExchange = r.Octet()&1 != 0
+		d.name = string(r.LongString())
 	}
 	if d.kind == bindingKind {
 		r := wire.NewReader([]byte(d.name))
@@ -127,6 +136,9 @@ func decodeDeclared(key, value []byte) (*declared, error) {
 	}
 	if len(value) == 0 || value[0] != metadataVersion {
 		return d, fmt.Errorf("its format is not known to this version of lagomq")
+	}
+	if d.kind == windowKind {
+		return d, nil // digests, which mean nothing here
 	}
 	r := wire.NewReader(value[1:])
 	switch d.kind {
@@ -204,6 +216,12 @@ func (c *catalog) describe(d *declared) string {
 		return fmt.Sprintf("policy %q", d.name) + in
 	case operatorPolicyKind:
 		return fmt.Sprintf("operator policy %q", d.name) + in
+	case windowKind:
+		owner := "queue"
+		if d.toExchange {
+			owner = "exchange"
+		}
+		return fmt.Sprintf("deduplication window of %s %q", owner, d.name) + in
 	}
 	return fmt.Sprintf("metadata %q", d.key)
 }
@@ -239,9 +257,9 @@ func (c *catalog) dangling() (list []*declared) {
 			list = append(list, q)
 		}
 	}
-	for _, p := range c.policies {
-		if orphan(p) {
-			list = append(list, p)
+	for _, d := range slices.Concat(c.policies, c.windows) {
+		if orphan(d) {
+			list = append(list, d)
 		}
 	}
 	for _, b := range c.bindings {

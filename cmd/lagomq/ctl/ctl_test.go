@@ -105,7 +105,7 @@ func newTestDir(t *testing.T) testDir {
 		exchangeEntry(root, "events"),
 		queueEntry(root, d.orders, "orders", quorum), queueEntry(root, d.audit, "audit", nil), queueEntry(other, d.others, "orders", nil),
 		bindingEntry(root, "events", "orders"), bindingEntry(root, "events", "audit"), bindingEntry(other, "amq.topic", "orders"),
-		policyEntry('p', other, "limits"), policyEntry('o', root, "guard"))
+		policyEntry('p', other, "limits"), policyEntry('o', root, "guard"), windowEntry(other, "orders"))
 	var first *persistence.Share
 	for i := range uint64(3) {
 		r := persistence.NewRun(body{page(4)})
@@ -177,6 +177,11 @@ func policyEntry(kind byte, vhost uint64, name string) persistence.Record {
 	v = wire.AppendLongString(wire.AppendLongString(v, "^orders"), "queues")
 	v = wire.AppendTable(binary.BigEndian.AppendUint64(v, 1), wire.Table{{Name: "max-length", Value: int64(5)}})
 	return persistence.SetConfig(memberKey(kind, vhost, name), v)
+}
+
+func windowEntry(vhost uint64, queue string) persistence.Record {
+	key := wire.AppendLongString(memberKey('d', vhost, "\x00"), queue)
+	return persistence.SetConfig(binary.BigEndian.AppendUint64(key, 7), append([]byte{1, 0}, make([]byte, 32)...))
 }
 
 // spoil flips a bit in the value of the n-th record, from 0, whose key begins with
@@ -384,6 +389,7 @@ func TestRepair(t *testing.T) {
 			[]string{"virtual host /: 2 queues, 1 exchange, 2 bindings", "virtual host other: 1 queue"}},
 		"policy":          {config("p"), 0, []string{`policy "limits" in virtual host "other"`}, 18, []string{"virtual host other: 1 queue"}},
 		"operator policy": {config("o"), 0, []string{`operator policy "guard" in virtual host "/"`}, 18, []string{"virtual host other: 1 queue"}},
+		"window":          {config("d"), 0, []string{`deduplication window of queue "orders" in virtual host "other"`}, 18, []string{"virtual host other: 1 queue"}},
 		"counter":         {[]byte("mboot"), 0, []string{"the database's own counters"}, 18, []string{"last stop not orderly"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -411,7 +417,7 @@ func TestRepairOfSeveralVHosts(t *testing.T) {
 	d.spoil(t, []byte("cv/"), 0)
 	d.spoil(t, []byte("cvother"), 0)
 	contains(t, must(t, "repair", "--data-dir", d.dir, "--yes"), `queue "audit"`, `queue "orders"`, `exchange "events"`,
-		`policy "limits"`, `operator policy "guard"`, "repaired")
+		`policy "limits"`, `operator policy "guard"`, `deduplication window of queue "orders"`, "repaired")
 	contains(t, must(t, "inspect", "--data-dir", d.dir), "in all: 0 messages ready", "everything is sound")
 }
 
