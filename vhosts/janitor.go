@@ -5,6 +5,7 @@ package vhosts
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -67,68 +68,74 @@ func (j *janitor) look() {
 	j.looks++
 	var queues []*Queue
 	for _, v := range j.hosts.VHosts() {
-		queues = v.appendQueues(queues[:0])
-		for _, q := range queues {
-			if j.ctx.Err() != nil {
-				return
-			}
-			j.tend(q)
+		queues = v.appendQueues(queues)
+	}
+	thin := j.looks%thinInterval == 0
+	queues = slices.DeleteFunc(queues, func(q *Queue) bool { return !q.needsCare(thin) })
+	j.joinAll(queues)
+	for _, q := range queues {
+		if j.ctx.Err() != nil {
+			return
 		}
-		clear(queues)
+		if thin {
+			j.rewrite(q)
+		}
+		q.mu.Lock()
+		switch {
+		case q.deleted:
+		case q.restsLocked() && q.durable:
+			q.restLocked()
+		default:
+			q.trimLocked()
+		}
+		q.mu.Unlock()
 	}
 }
 
-// tend looks after one queue.
-func (j *janitor) tend(q *Queue) {
+// needsCare notes whether something has happened to the queue since the last look.
+// It returns false once a queue at rest has been looked after, but for what thin
+// runs need.
+func (q *Queue) needsCare(thin bool) bool {
 	q.mu.Lock()
+	defer q.mu.Unlock()
 	if q.touched {
 		q.touched, q.resting = false, 0
 	} else {
 		q.resting++
 	}
-	looks := q.resting
-	q.mu.Unlock()
-	resting, thin := looks >= restingAfter, j.looks%thinInterval == 0
-	if looks > restingAfter && !thin {
-		return // it has been looked after, and nothing has happened since
-	}
-	j.joinAll(q, resting)
-	if thin {
-		j.rewrite(q)
-	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	switch {
-	case q.deleted:
-	case resting && q.durable:
-		q.restLocked()
-	default:
-		q.trimLocked()
-	}
+	return q.resting <= restingAfter || thin
 }
 
-// joinAll joins all runs of a queue that are worth it. What has been joined is in
-// the way of what lies behind it until it is stored.
-func (j *janitor) joinAll(q *Queue, resting bool) {
-	for joined := true; joined && j.ctx.Err() == nil; {
-		joined = false
-		for j.ctx.Err() == nil && j.join(q, resting) {
-			joined = true
-		}
-		if joined {
-			w := durableWait{done: make(chan error, 1)}
-			j.hosts.store.Sync(w)
-			if err := w.wait(j.ctx); err != nil {
-				return // the store is closed, or the janitor is
+// restsLocked reports whether nothing has happened to the queue for a while.
+func (q *Queue) restsLocked() bool { return q.resting >= restingAfter }
+
+// joinAll joins all runs that are worth it. What has been joined is in the way of
+// what lies behind it until it is stored: so it goes over the queues in rounds and
+// waits for the store once a round, however many they are.
+func (j *janitor) joinAll(queues []*Queue) {
+	for round := slices.Clone(queues); len(round) > 0; {
+		round = slices.DeleteFunc(round, func(q *Queue) bool {
+			joined := false
+			for j.hosts.store.Throttle(j.ctx) == nil && j.ctx.Err() == nil && j.join(q) {
+				joined = true
 			}
+			return !joined
+		})
+		if len(round) == 0 {
+			return
+		}
+		w := durableWait{done: make(chan error, 1)}
+		j.hosts.store.Sync(w)
+		if err := w.wait(j.ctx); err != nil {
+			return // the store is closed, or the janitor is
 		}
 	}
 }
 
 // join makes one run of some neighbouring small ones. It returns false if there
 // was nothing to join.
-func (j *janitor) join(q *Queue, resting bool) bool {
-	group, members := q.scattered(resting)
+func (j *janitor) join(q *Queue) bool {
+	group, members := q.scattered()
 	if group == nil {
 		return false
 	}
@@ -189,13 +196,20 @@ func memberOf(r *queue.Run) member {
 }
 
 // scattered asks the engine for runs to be joined.
-func (q *Queue) scattered(resting bool) (group []*queue.Run, members []member) {
+func (q *Queue) scattered() (group []*queue.Run, members []member) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.deleted || q.damaged != nil {
 		return nil, nil
 	}
-	group = q.engine.Scattered(resting)
+	zeal := queue.Busy
+	switch {
+	case q.restsLocked():
+		zeal = queue.Idle
+	case len(q.engine.Consumers()) == 0:
+		zeal = queue.Unread
+	}
+	group = q.engine.Scattered(zeal)
 	for _, r := range group {
 		members = append(members, memberOf(r))
 	}
@@ -206,27 +220,44 @@ func (q *Queue) scattered(resting bool) (group []*queue.Run, members []member) {
 func (j *janitor) joined(members []member) (*queue.Page, error) {
 	page := new(queue.Page)
 	page.Hold()
-	var failed error
+	failed := j.read(members)
 	for i := range members {
 		m := &members[i]
-		if err := j.read(m); err != nil {
-			failed = err
+		if m.page == nil {
 			continue
 		}
-		for n := range int(m.count) {
-			page.AppendFrom(m.page, n)
+		if failed == nil {
+			for n := range int(m.count) {
+				page.AppendFrom(m.page, n)
+			}
 		}
 		m.page.Release()
 	}
 	return page, failed
 }
 
-// read gets the member's page from the store if it has none.
-func (j *janitor) read(m *member) (err error) {
-	if m.page == nil {
-		m.page, err = j.hosts.pages.load(m.share, m.count)
+// read gets the pages that members do not have from the store.
+func (j *janitor) read(members []member) (failed error) {
+	var shares []*persistence.Share
+	var missing []*member
+	for i := range members {
+		if m := &members[i]; m.page == nil {
+			shares, missing = append(shares, m.share), append(missing, m)
+		}
 	}
-	return err
+	if len(shares) == 0 {
+		return nil
+	}
+	j.hosts.store.ReadRuns(shares, func(i int, body []byte, err error) {
+		m := missing[i]
+		if err == nil {
+			m.page, err = j.hosts.pages.parse(body, m.count)
+		}
+		if err != nil {
+			failed = err
+		}
+	})
+	return failed
 }
 
 // rewrite writes runs anew of which little is left.
@@ -248,12 +279,14 @@ func (j *janitor) rewrite(q *Queue) {
 
 // replace writes one run anew, with nothing in the place of what is settled.
 func (j *janitor) replace(q *Queue, r *queue.Run, m *member) {
-	if err := j.read(m); err != nil {
+	members := []member{*m}
+	if err := j.read(members); err != nil {
 		q.mu.Lock()
 		defer q.mu.Unlock()
 		q.engine.Replace(r, nil, nil)
 		return
 	}
+	m = &members[0]
 	page := new(queue.Page)
 	page.Hold()
 	defer page.Release()

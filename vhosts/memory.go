@@ -13,15 +13,20 @@ import (
 // How much of a queue is in memory: a window of pages, smaller if all queues
 // together have too much, and none of what a queue at rest can read back.
 
-// residentFloor is the window of each queue when the broker's budget is used up:
-// what is being handed out and read ahead has to fit somewhere.
-const residentFloor = 256 << 10
+// The window of each queue when the broker's budget is used up: what is being handed
+// out and read ahead has to fit somewhere, and there may be thousands of queues that
+// nobody reads from.
+const (
+	residentFloor = 256 << 10
+	unreadFloor   = 16 << 10
+)
 
 // residentLimits are how many bytes of messages a queue may keep in memory now:
 // with limit, pages that can be read back go; with spill, others are stored so
 // that they can go, which is only worth it when memory is short: a consumer that
-// is a little behind would be set back by the disk.
-func (h *Hosts) residentLimits() (limit, spill uint64) {
+// is a little behind would be set back by the disk. read says whether the queue has
+// consumers.
+func (h *Hosts) residentLimits(read bool) (limit, spill uint64) {
 	// Once it is used up, it takes some room to go back: going back and forth costs
 	// every queue a look at all it has.
 	resident, budget := uint64(h.resident.Load()), h.options.ResidentBudget
@@ -32,13 +37,18 @@ func (h *Hosts) residentLimits() (limit, spill uint64) {
 	}
 	if h.crowded.Load() {
 		limit = min(residentFloor, h.options.ResidentBytes)
+		if !read {
+			limit = min(unreadFloor, limit)
+		}
 		return limit, limit
 	}
 	return h.options.ResidentBytes, math.MaxUint64
 }
 
 // trimLocked keeps the queue's pages within its share of memory.
-func (q *Queue) trimLocked() { q.trimToLocked(q.vhost.hosts.residentLimits()) }
+func (q *Queue) trimLocked() {
+	q.trimToLocked(q.vhost.hosts.residentLimits(len(q.engine.Consumers()) > 0))
+}
 
 func (q *Queue) trimToLocked(limit, spill uint64) {
 	q.engine.Trim(limit, spill, &q.fx)

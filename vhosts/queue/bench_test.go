@@ -211,7 +211,7 @@ func TestTrimLooksAtNewRunsOnly(t *testing.T) {
 			}
 			e.Append(0, newPage(e.Next(0), 1, 100), handle)
 			e.Trim(10_000, 10_000, &fx)
-			e.Scattered(false)
+			e.Scattered(Busy)
 		}
 		if k.looks > 3*2000 {
 			t.Errorf("stored %t: looked at %d runs for 2000 appended", stored, k.looks)

@@ -133,8 +133,8 @@ func TestSlowConsumerDoesNotKeepRunsHot(t *testing.T) {
 func TestManySmallRunsBecomeFull(t *testing.T) {
 	t.Parallel()
 	const total = 100 * MaxRunMessages
-	join := func(e *Engine, idle bool) {
-		for group := e.Scattered(idle); group != nil; group = e.Scattered(idle) {
+	join := func(e *Engine, z Zeal) {
+		for group := e.Scattered(z); group != nil; group = e.Scattered(z) {
 			if _, ok := e.Gather(group, nil, &Place{}); !ok {
 				t.Fatal("an untouched group is not gathered")
 			}
@@ -150,7 +150,7 @@ func TestManySmallRunsBecomeFull(t *testing.T) {
 		for range total {
 			e.Append(0, page, &Place{})
 			e.Trim(20*weight(page), 20*weight(page), &fx)
-			join(&e, false)
+			join(&e, Busy)
 		}
 		must(t, e.Check())
 		if n := e.RunCount(); n > 100+standard.aheadRuns+MaxRunMessages+1 {
@@ -164,29 +164,31 @@ func TestManySmallRunsBecomeFull(t *testing.T) {
 		for i := range uint64(total) {
 			must(t, e.Restore(i, 1, 16, Bitmap{}, Place{Index: i}, Times{}))
 		}
-		join(&e, true)
+		join(&e, Idle)
 		must(t, e.Check())
 		if n, segments := e.RunCount(), len(e.plain.dir.cold); n != 100 || segments != 1 {
 			t.Errorf("%d messages are in %d runs in %d segments", total, n, segments)
 		}
 	})
-	t.Run("trickling in", func(t *testing.T) {
-		t.Parallel()
-		var e Engine
-		e.Keeper = placer{}
-		written := 0
-		for range total {
-			e.Append(0, newPage(0, 1, 16), &Place{})
-			if group := e.Scattered(true); group != nil {
-				r, _ := e.Gather(group, nil, &Place{})
-				written += int(r.Count)
+	for zeal, most := range map[Zeal]struct{ runs, rewrites int }{Unread: {100 + 31, 3}, Idle: {100 + 10, 9}} {
+		t.Run(fmt.Sprint("trickling in ", zeal), func(t *testing.T) {
+			t.Parallel()
+			var e Engine
+			e.Keeper = placer{}
+			written := 0
+			for range total {
+				e.Append(0, newPage(0, 1, 16), &Place{})
+				if group := e.Scattered(zeal); group != nil {
+					r, _ := e.Gather(group, nil, &Place{})
+					written += int(r.Count)
+				}
 			}
-		}
-		must(t, e.Check())
-		if n := e.RunCount(); n > 100+10 || written > 9*total {
-			t.Errorf("%d messages are in %d runs, %d were written for it", total, n, written)
-		}
-	})
+			must(t, e.Check())
+			if n := e.RunCount(); n > most.runs || written > most.rewrites*total {
+				t.Errorf("%d messages are in %d runs, %d were written for it", total, n, written)
+			}
+		})
+	}
 }
 
 // BenchmarkColdRun is the life of a run far back in a queue: appended, packed,

@@ -11,6 +11,25 @@ import "slices"
 // page of it, outside the lock, and Gather puts one run in its place. A run is
 // written again at most about log2(MaxRunMessages) times, usually once.
 
+// Zeal is how eagerly runs are joined.
+type Zeal uint8
+
+const (
+	// Busy joins only groups that fill a run, and leaves alone what consumers may
+	// soon come to.
+	Busy Zeal = iota
+	// Unread is for a queue without consumers: from the cursor on, a group is joined
+	// when the joined run is at least unreadTimes as large as any of its parts. Its
+	// messages are written again twice at most, and thousands of queues that each get
+	// some messages do not pile up small runs.
+	Unread
+	// Idle is for a queue that nobody has touched for a while: it takes what there
+	// is, as long as the joined run is at least twice as large as any of its parts.
+	Idle
+)
+
+const unreadTimes = 16
+
 // pile is a group of neighbouring runs that may become one, as a sum.
 type pile struct {
 	first, end uint64 // the numbers of its messages
@@ -60,19 +79,16 @@ func (r *Run) fresh() bool { return r.sent == 0 && r.gone == 0 && r.aside == nil
 // read back, and those that have their Page can be copied from it by who holds
 // it.
 //
-// With idle, which says that nobody has touched the queue for a while, it takes
-// what there is, from the cursor on, as long as the joined run is at least twice as
-// large as any of its parts. Otherwise it takes only groups that fill a run, and
-// leaves alone what consumers may soon come to. A call costs what came since the
-// last one, so the shell may call it after each Append.
-func (e *Engine) Scattered(idle bool) []*Run {
+// A call costs what came since the last one, so the shell may call it after each
+// Append.
+func (e *Engine) Scattered(z Zeal) []*Run {
 	if e.Keeper == nil || e.joining {
 		return nil
 	}
 	for _, l := range e.levels {
-		group := l.scatteredHot(idle)
+		group := l.scatteredHot(z)
 		if group == nil {
-			group = l.scatteredCold(idle)
+			group = l.scatteredCold(z)
 		}
 		if group != nil {
 			for _, r := range group {
@@ -87,14 +103,14 @@ func (e *Engine) Scattered(idle bool) []*Run {
 
 // scatteredHot goes on adding hot runs to the pile, from where the last call
 // ended.
-func (l *log) scatteredHot(idle bool) []*Run {
+func (l *log) scatteredHot(z Zeal) []*Run {
 	lim := l.q.limits()
 	from := l.cursor
-	if !idle {
+	if z == Busy {
 		from += 1 + lim.aheadRuns
 	}
 	i := l.dir.position(l.pile.end)
-	if !idle && l.dir.hot() <= from {
+	if z == Busy && l.dir.hot() <= from {
 		return nil
 	}
 	if start := l.dir.position(l.pile.first); start < from || i-start != l.pile.runs {
@@ -109,7 +125,7 @@ func (l *log) scatteredHot(idle bool) []*Run {
 		}
 		joins := r.Stored != nil && r.fresh()
 		if !joins || !l.pile.takes(r, lim) {
-			if group := l.takePile(i, idle); group != nil {
+			if group := l.takePile(i, z); group != nil {
 				return group
 			}
 			l.restPile(r.First)
@@ -121,15 +137,15 @@ func (l *log) scatteredHot(idle bool) []*Run {
 			l.restPile(r.end())
 		}
 		if l.pile.messages == lim.runMessages {
-			if group := l.takePile(i+1, idle); group != nil {
+			if group := l.takePile(i+1, z); group != nil {
 				return group
 			}
 			l.restPile(r.end())
 		}
 	}
-	if idle && !l.quiet && l.pile.runs > 1 {
-		l.quiet = true
-		if group := worthy(l.piled(i)); group != nil {
+	if z != Busy && !(l.quiet && z <= l.looked) && l.pile.runs > 1 {
+		l.quiet, l.looked = true, z
+		if group := worthy(l.piled(i), z); group != nil {
 			l.restPile(l.pile.first) // what is joined may be joined with the rest of it later
 			return group
 		}
@@ -145,14 +161,14 @@ func (l *log) restPile(number uint64) {
 
 // takePile returns the pile, which ends before position end and grows no more, if
 // it is worth joining.
-func (l *log) takePile(end int, idle bool) []*Run {
+func (l *log) takePile(end int, z Zeal) []*Run {
 	fills := l.pile.fills(l.q.limits())
-	if !fills && (!idle || l.pile.runs < 2) {
+	if !fills && (z == Busy || l.pile.runs < 2) {
 		return nil
 	}
 	group := l.piled(end)
 	if !fills || len(group) < l.pile.runs {
-		group = worthy(group)
+		group = worthy(group, z)
 	}
 	if group != nil {
 		l.restPile(l.pile.end)
@@ -174,15 +190,19 @@ func (l *log) piled(end int) []*Run {
 	return group
 }
 
-// worthy returns the longest end of group that makes a run of twice its largest
-// member; nil if none does.
-func worthy(group []*Run) []*Run {
+// worthy returns the longest end of group that makes a run so many times as large as
+// its largest member as z asks for; nil if none does.
+func worthy(group []*Run, z Zeal) []*Run {
+	times := uint32(2)
+	if z == Unread {
+		times = unreadTimes
+	}
 	var sum, largest uint32
 	worth := len(group)
 	for i, r := range slices.Backward(group) {
 		sum += r.Count
 		largest = max(largest, r.Count)
-		if sum >= 2*largest {
+		if sum >= times*largest {
 			worth = i
 		}
 	}
@@ -250,7 +270,7 @@ func (e *Engine) Scatter(group []*Run) {
 	if l == nil {
 		return
 	}
-	l.quiet = true
+	l.quiet, l.looked = true, Idle
 	if end := group[len(group)-1].end(); l.pile.end < end {
 		l.restPile(end)
 	}

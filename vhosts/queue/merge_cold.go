@@ -13,13 +13,13 @@ import "slices"
 
 // scatteredCold is the next group of packed runs that is to be joined. The last
 // segment still grows, so it is left alone unless the queue is idle.
-func (l *log) scatteredCold(idle bool) []*Run {
+func (l *log) scatteredCold(z Zeal) []*Run {
 	for i := l.dir.segmentOf(l.joined); i < len(l.dir.cold); i = l.dir.segmentOf(l.joined) {
 		s := l.dir.cold[i]
 		if s.warm.len() == 0 {
 			last := i == len(l.dir.cold)-1
 			small := s.small >= l.q.limits().smallRuns
-			if last && !(idle && small) {
+			if last && !(z == Idle && small) {
 				return nil
 			}
 			if !small {
@@ -49,7 +49,7 @@ func (l *log) scatteredIn(warm *runs) []*Run {
 		if !joins || !p.takes(warm.at(i), lim) {
 			group := warm.all()[i-p.runs : i]
 			if !p.fills(lim) {
-				group = worthy(group)
+				group = worthy(group, Idle)
 			}
 			if group != nil {
 				return slices.Clone(group)

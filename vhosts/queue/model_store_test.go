@@ -45,12 +45,12 @@ func (m *machine) storing() map[string]func(*rapid.T) {
 			if m.keeper == nil {
 				t.Skip("nothing is stored")
 			}
-			idle := rapid.Bool().Draw(t, "idle")
+			zeal := rapid.SampledFrom([]Zeal{Busy, Unread, Idle}).Draw(t, "zeal")
 			m.step(t, func() {
-				group := m.engine.Scattered(idle)
+				group := m.engine.Scattered(zeal)
 				if m.group == nil {
 					m.group = group
-					m.checkGroup(t, idle)
+					m.checkGroup(t)
 				} else if group != nil {
 					t.Fatal("two groups are given out at a time")
 				}
@@ -110,7 +110,7 @@ func drop(stored any) {
 }
 
 // checkGroup checks what Scattered has given out.
-func (m *machine) checkGroup(t *rapid.T, idle bool) {
+func (m *machine) checkGroup(t *rapid.T) {
 	l, messages, largest := m.engine.tuned, uint32(0), uint32(0)
 	for i, r := range m.group {
 		if i > 0 && r.First != m.group[i-1].end() || r.sent > 0 || r.gone > 0 || r.Volatile != m.group[0].Volatile {

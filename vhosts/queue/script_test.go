@@ -37,7 +37,7 @@ import (
 //	trim BYTES
 //	spilled | committed                      the store has what was asked for, or is late
 //	tune [segment=RUNS] [hot=RUNS] [ahead=RUNS] [small=RUNS] [messages=N] [spill=BYTES] [thin=BYTES]
-//	scattered [idle] | gather [late] | scatter
+//	scattered [unread|idle] | gather [late] | scatter
 //	thin | replace
 //	state | delivered | runs | cold | waits
 //
@@ -246,7 +246,13 @@ func (s *script) run(command string, args []string) error {
 		}
 		s.spills = nil
 	case "scattered":
-		group := e.Scattered(slices.Contains(args, "idle"))
+		zeal := Busy
+		for i, name := range []string{"unread", "idle"} {
+			if slices.Contains(args, name) {
+				zeal = Unread + Zeal(i)
+			}
+		}
+		group := e.Scattered(zeal)
 		for _, r := range group {
 			s.printf("scattered %s\n", name(r))
 		}
