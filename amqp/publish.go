@@ -13,15 +13,15 @@ import (
 	"github.com/lagomq/lagomq/vhosts/queue"
 )
 
-// openRun gathers consecutive publishes of one channel that go to the same
-// queues, until something else comes, the page is full or the burst ends. It
-// belongs to the connection's reader.
+// openRun gathers publishes of one channel that go to the same queues, until
+// something comes whose order to them matters, the page is full or the burst ends.
+// It belongs to the connection's reader.
 type openRun struct {
 	channel    *channel // nil: no run is open
 	route      *vhosts.Route
 	persistent bool
 	page       *queue.Page
-	aside      asideRuns // open too
+	aside      asideRuns // other runs that are open
 }
 
 // received deals with a message that is complete.
@@ -206,10 +206,9 @@ func (ch *channel) confirmLater() {
 func (c *conn) gather(ch *channel, route *vhosts.Route, persistent bool, header []byte) {
 	m, r := &ch.content, &c.run
 	size := len(m.publish.ExchangeAndKey) + len(header) + len(m.body)
-	if r.channel == ch && r.route != route && r.persistent == persistent && r.route.Beside(route) {
-		r.turnTo(route, &c.server.pages)
-	}
-	if r.channel != ch || r.persistent != persistent || !r.page.Fits(size) || !r.route.Same(route) {
+	fits := r.channel == ch && r.persistent == persistent &&
+		(r.route.Same(route) || r.route.Beside(route) && r.turnTo(route, &c.server.pages)) && r.page.Fits(size)
+	if !fits {
 		c.publishRun()
 		r.channel, r.route, r.persistent = ch, route, persistent
 		if r.page == nil {

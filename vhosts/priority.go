@@ -100,9 +100,14 @@ func (r *Route) at(p Priority) *Route {
 // Priority is the one that For was asked for, capped; NoPriority for others.
 func (r *Route) Priority() Priority { return r.priority }
 
-// Beside reports whether messages of both routes go to the same queues by the same
-// way, and all of these order them by priority: then it does not matter which of two messages of
-// different priority comes first.
+// Beside reports whether it does not matter which of two messages with these routes,
+// which are not the same, comes first: because each has a queue of its own, or both
+// go the same way to the same queues, which order them by priority. What is beside
+// one of several routes that are beside each other is so to all of them. The
+// confirms of all wait, or those of none.
 func (r *Route) Beside(other *Route) bool {
-	return r.ordered && r.highest > 0 && slices.Equal(r.Queues, other.Queues) && slices.Equal(r.filters, other.filters)
+	if slices.Equal(r.Queues, other.Queues) {
+		return r.ordered && r.highest > 0 && slices.Equal(r.filters, other.filters)
+	}
+	return r.alone() && other.alone() && r.Durable == other.Durable && r.filters == nil && other.filters == nil
 }
