@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/lagomq/lagomq/amqp/wire"
+	"github.com/lagomq/lagomq/vhosts/queue"
 )
 
 // maxBodySize is the largest body size a content header may claim (RabbitMQ 4.3,
@@ -25,9 +26,10 @@ type content struct {
 	header   []byte // the content header's payload
 	size     uint64 // the body size it declares
 	body     []byte
-	envelope []byte // own memory behind publish, when owned
-	kept     []byte // own memory behind header, when owned
-	gathered []byte // own memory behind body, when it comes in several frames
+	deadline queue.Deadline // when it is due, by its properties
+	envelope []byte         // own memory behind publish, when owned
+	kept     []byte         // own memory behind header, when owned
+	gathered []byte         // own memory behind body, when it comes in several frames
 }
 
 type contentState uint8

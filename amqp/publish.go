@@ -27,6 +27,7 @@ type openRun struct {
 // received deals with a message that is complete.
 func (ch *channel) received() *wire.Error {
 	m := &ch.content
+	m.deadline = queue.Deadline{}
 	ch.conn.published = true
 	deliveryMode, plain := wire.PlainProperties(m.header[wire.ContentHeaderSize:])
 	header := m.header
@@ -83,9 +84,11 @@ func (ch *channel) examine() (route *vhosts.Route, header []byte, deliveryMode u
 		header = wire.ReplaceReplyTo(header[:wire.ContentHeaderSize:wire.ContentHeaderSize], header[wire.ContentHeaderSize:], ch.replyQueue.queue.Name())
 	}
 	if p.Has(wire.FlagExpiration) {
-		if err = checkExpiration(string(p.Expiration)); err != nil {
+		ttl, err := parseExpiration(string(p.Expiration))
+		if err != nil {
 			return nil, nil, 0, err
 		}
+		m.deadline = queue.After(ttl)
 	}
 	extra, err := furtherKeys(p.Headers)
 	if err != nil {
@@ -144,9 +147,8 @@ func unacceptableHeader(name string, value any) *wire.Error {
 // maxExpiration is RabbitMQ's cap of a message's expiration in milliseconds.
 const maxExpiration = 315_360_000_000
 
-// checkExpiration validates the expiration property: a decimal number of
-// milliseconds.
-func checkExpiration(s string) *wire.Error {
+// parseExpiration reads the expiration property: a decimal number of milliseconds.
+func parseExpiration(s string) (uint64, *wire.Error) {
 	digits := s
 	if strings.HasPrefix(s, "-") || strings.HasPrefix(s, "+") {
 		digits = s[1:]
@@ -167,9 +169,9 @@ func checkExpiration(s string) *wire.Error {
 	case value < 0:
 		detail = fmt.Sprintf("{value_negative,%d}", value)
 	default:
-		return nil
+		return uint64(value), nil
 	}
-	return wire.Errorf(wire.PreconditionFailed, "invalid expiration '%s': %s", s, detail)
+	return 0, wire.Errorf(wire.PreconditionFailed, "invalid expiration '%s': %s", s, detail)
 }
 
 // unroutable deals with a message that no queue gets: it is returned if it is
@@ -216,6 +218,7 @@ func (c *conn) gather(ch *channel, route *vhosts.Route, persistent bool, header 
 		}
 	}
 	r.page.Append(m.publish.ExchangeAndKey, header, m.body)
+	r.page.Meet(m.deadline)
 	if r.page.Full() {
 		c.publishRun()
 	}

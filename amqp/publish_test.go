@@ -32,7 +32,7 @@ func TestCheckExpiration(t *testing.T) {
 		{"60s", `{leftover_string,"s"}`},
 		{"1 ", `{leftover_string," "}`},
 	} {
-		err := checkExpiration(c.value)
+		_, err := parseExpiration(c.value)
 		if c.detail == "" {
 			if err != nil {
 				t.Errorf("%q: %v", c.value, err)

@@ -70,7 +70,7 @@ func (t *transaction) publish(ch *channel, route *vhosts.Route, persistent bool,
 	if route.Nowhere() {
 		return nil
 	}
-	t.publications = vhosts.AppendPublication(t.publications, route, persistent, m.publish.ExchangeAndKey, header, m.body)
+	t.publications = vhosts.AppendPublication(t.publications, route, persistent, m.publish.ExchangeAndKey, header, m.body, m.deadline)
 	return nil
 }
 

@@ -50,25 +50,25 @@ func (s *Store) ReadRuns(shares []*Share, use func(i int, body []byte, err error
 
 // ReadStamps reads the stamps of shares' messages, see [TimedBody], without reading
 // their bodies. use is called for each, in their order,
-// with its position and either the stamps, which it must not keep, or an error as
+// with its position and either the Arrived of the run and the stamps, which it must not keep, or an error as
 // [Store.ReadRun] returns it.
-func (s *Store) ReadStamps(shares []*Share, use func(i int, stamps []byte, err error)) {
+func (s *Store) ReadStamps(shares []*Share, use func(i int, arrived uint64, stamps []byte, err error)) {
 	g, err := s.beginRead()
 	if err != nil {
 		for i := range shares {
-			use(i, nil, err)
+			use(i, 0, nil, err)
 		}
 		return
 	}
 	defer g.endRead()
 	for i, sh := range shares {
-		g.readStamps(sh, func(stamps []byte, err error) { use(i, stamps, err) })
+		g.readStamps(sh, func(arrived uint64, stamps []byte, err error) { use(i, arrived, stamps, err) })
 	}
 }
 
-func (g *generation) readStamps(sh *Share, use func(stamps []byte, err error)) {
+func (g *generation) readStamps(sh *Share, use func(arrived uint64, stamps []byte, err error)) {
 	if !sh.stored.Load() || sh.dropped.Load() {
-		use(nil, ErrNotStored)
+		use(0, nil, ErrNotStored)
 		return
 	}
 	key := entryKey(sh.run.entrySpace(), sh.queue, sh.first)
@@ -77,16 +77,16 @@ func (g *generation) readStamps(sh *Share, use func(stamps []byte, err error)) {
 	case err == nil:
 		var e entry
 		e, err = unsealEntry(key, value, sh.queue)
-		use(e.stamps, err)
+		use(e.times.Arrived, e.stamps, err)
 		_ = closer.Close() // returns a block to the cache
 	case g.hasFailed():
-		use(nil, fmt.Errorf("read times of run %d of queue %d: %w", sh.first, sh.queue, ErrFailed))
+		use(0, nil, fmt.Errorf("read times of run %d of queue %d: %w", sh.first, sh.queue, ErrFailed))
 	case sh.dropped.Load():
-		use(nil, ErrNotStored) // dropped meanwhile
+		use(0, nil, ErrNotStored) // dropped meanwhile
 	case errors.Is(err, pebble.ErrNotFound):
-		use(nil, damaged(key, sh.queue, "the entry is missing"))
+		use(0, nil, damaged(key, sh.queue, "the entry is missing"))
 	default:
-		use(nil, fmt.Errorf("read times of run %d of queue %d: %w", sh.first, sh.queue, readError(err)))
+		use(0, nil, fmt.Errorf("read times of run %d of queue %d: %w", sh.first, sh.queue, readError(err)))
 	}
 }
 

@@ -65,7 +65,7 @@ func TestTimes(t *testing.T) {
 
 func wantStamps(t *testing.T, s *Store, sh *Share, want string, wantErr error) {
 	t.Helper()
-	s.ReadStamps([]*Share{sh}, func(_ int, stamps []byte, err error) {
+	s.ReadStamps([]*Share{sh}, func(_ int, _ uint64, stamps []byte, err error) {
 		if string(stamps) != want || !errors.Is(err, wantErr) {
 			t.Errorf("stamps %q, error %v, want %q, %v", stamps, err, want, wantErr)
 		}

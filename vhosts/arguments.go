@@ -48,7 +48,7 @@ var (
 var arguments = slices.Concat([]argument{
 	{"x-queue-type", both, checkQueueType, true},
 	{"x-expires", both, positiveMilliseconds, true},
-	{"x-message-ttl", both, milliseconds, false},
+	{"x-message-ttl", both, milliseconds, true},
 	{"x-dead-letter-exchange", both, nil, true}, // its type is checked by checkDeadLetter
 	{"x-dead-letter-routing-key", both, longString, true},
 	{"x-dead-letter-strategy", quorum, oneOf("invalid_dlx_strategy", "at-most-once", "at-least-once"), false},

@@ -145,7 +145,7 @@ func TestRejectInTransaction(t *testing.T) {
 	p := persistentMode()
 	view := publishView(t, "", "target")
 	publications := AppendPublication(nil, NewRoutes(b.VHost).Find(view, nil, nil), true, view.ExchangeAndKey,
-		wire.AppendHeader(nil, 1, wire.AppendProperties(nil, &p)), []byte("5"))
+		wire.AppendHeader(nil, 1, wire.AppendProperties(nil, &p)), []byte("5"), queue.Deadline{})
 	w := newResult()
 	b.CommitTx(publications, []Settlement{
 		{Queue: q, Consumer: in.Consumer, Numbers: []uint64{2, 0}, Rejected: true},

@@ -142,6 +142,7 @@ func (v *VHost) addQueueLocked(d *QueueDeclaration, id uint64) *Queue {
 	q.engine.Keeper = (*keeper)(q)
 	q.engine.Single = q.singleActive()
 	q.alarm.queue = q
+	q.engine.SetTTL(q.settings.Load().messageTTL)
 	q.usedLocked()
 	v.queues[d.Name] = q
 	v.changeRoutes(func(r *exchanges.Router[*Queue]) { r.AddQueue(q.name, q) })

@@ -13,10 +13,21 @@ import (
 
 // Carrying out what a queue's engine decides.
 
-func (q *Queue) dispatchLocked() {
+func (q *Queue) dispatchLocked() { q.dispatchAtLocked(0) }
+
+// dispatchAtLocked hands out what can be handed out. at is the time by which
+// messages expire, 0 for now.
+func (q *Queue) dispatchAtLocked(at uint64) {
 	q.touched = true
 	if q.deleted || q.damaged != nil {
 		q.applyLocked()
+		return
+	}
+	if q.engine.Timed() {
+		if at == 0 {
+			at = q.vhost.hosts.timers.now()
+		}
+		q.dispatchTimedLocked(at)
 		return
 	}
 	for more := true; more; {
@@ -39,6 +50,7 @@ func (q *Queue) applyLocked() {
 	if len(q.fx.Loads) > 0 {
 		q.vhost.hosts.pages.read(q, q.fx.Loads)
 	}
+	q.readStampsLocked(q.fx.Stamps)
 	q.engine.ReleasePages()
 }
 

@@ -191,9 +191,10 @@ func openPublication(publications *[]TxPublication, r *Route, persistent bool, s
 
 // AppendPublication adds a message to the publications of a transaction; the parts are as
 // in queue.Page.Append.
-func AppendPublication(publications []TxPublication, r *Route, persistent bool, envelope, header, body []byte) []TxPublication {
+func AppendPublication(publications []TxPublication, r *Route, persistent bool, envelope, header, body []byte, due queue.Deadline) []TxPublication {
 	page := openPublication(&publications, r, persistent && r.Durable, len(envelope)+len(header)+len(body))
 	page.Append(envelope, header, body)
+	page.Meet(due)
 	return publications
 }
 

@@ -54,6 +54,7 @@ type Queue struct {
 	resident    uint64       // what of Hosts.resident is this queue's
 	wake        uint64       // when tick comes, 0 if it was not asked for
 	alarm       alarm        // guarded by timers.mu
+	ticked      uint64       // when tick came last
 	usedAt      uint64       // when the lease of a queue with x-expires began
 }
 
@@ -105,7 +106,7 @@ func (q *Queue) publish(p *Publication) (letters bool) {
 	}
 	q.stats.Published += uint64(p.page.Len())
 	run := q.engine.Append(level, p.page, stored)
-	q.dispatchLocked()
+	q.dispatchAtLocked(p.page.Arrived())
 	if !run.Done() {
 		p.keepLocked(q, run)
 		q.trimLocked()
@@ -127,13 +128,16 @@ func (q *Queue) extend(priority Priority, page *queue.Page, w persistence.Waiter
 	if run == nil {
 		return false
 	}
+	if q.settings.Load().messageTTL != unset {
+		page.KeepTimes(run.Page)
+	}
 	share, before := run.Stored.(*persistence.Share), run.Page.Weight()
 	if !q.vhost.hosts.store.Extend(share, (*growingPage)(page), uint32(page.Len()), page.BodyBytes(), w) {
 		return false
 	}
 	q.engine.Extended(run, before)
 	q.stats.Published += uint64(page.Len())
-	q.dispatchLocked()
+	q.dispatchAtLocked(page.Arrived())
 	q.trimLocked()
 	return true
 }

@@ -188,6 +188,9 @@ func (q *Queue) restoreNumbers(forgotten, delivered []uint64, known bool) {
 	if !known {
 		q.engine.RedeliverAll()
 	}
+	if q.engine.Timed() {
+		q.wakeAtLocked(1) // something may have become due
+	}
 }
 
 // create makes a virtual host unless it exists, and waits until it is durable.

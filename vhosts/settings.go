@@ -266,6 +266,9 @@ func dedupOf(arguments, policy wire.Table) *dedupSettings {
 // care of the dead letters that this may have made.
 func (q *Queue) settingsChangedLocked(old, new *settings) {
 	q.settings.Store(new)
+	if old.messageTTL != new.messageTTL {
+		q.engine.SetTTL(new.messageTTL)
+	}
 	if old.expires != new.expires {
 		q.usedLocked()
 	}

@@ -6,6 +6,8 @@ package vhosts
 import (
 	"fmt"
 	"slices"
+
+	"github.com/lagomq/lagomq/vhosts/queue"
 )
 
 func (c *simClient) consume() bool {
@@ -272,7 +274,7 @@ func (c *simClient) transact() bool {
 		route := c.shellRoute(exchange, key)
 		for _, m := range messages {
 			if len(names) > 0 {
-				publications = AppendPublication(publications, route, persistent, envelopeOf(exchange, key), m.header, m.body)
+				publications = AppendPublication(publications, route, persistent, envelopeOf(exchange, key), m.header, m.body, queue.Deadline{})
 			}
 		}
 		what = append(what, fmt.Sprintf("publish %s to %s, persistent %t: %v", messages[0].id, messages[len(messages)-1].id, persistent, names))

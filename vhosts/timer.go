@@ -179,13 +179,16 @@ func (q *Queue) wakeAtLocked(at uint64) {
 // goroutine calls it, without locks. It may come early, and does nothing then.
 func (q *Queue) tick() {
 	q.mu.Lock()
-	q.wake = 0
+	q.wake, q.ticked = 0, q.vhost.hosts.timers.now()
 	if q.deleted {
 		q.mu.Unlock()
 		return
 	}
+	if q.engine.Timed() {
+		q.dispatchLocked()
+	}
 	unused := q.unusedLocked()
-	q.mu.Unlock()
+	q.unlock()
 	if unused {
 		q.vhost.deleteExpired(q)
 	}

@@ -46,6 +46,10 @@ func (e *Engine) Restore(first uint64, count uint32, bytes uint64, settled Bitma
 	if r.Done() {
 		return nil
 	}
+	if r.due != 0 {
+		c := e.timed()
+		c.far = earlier(c.far, r.due)
+	}
 	l.ready += uint64(r.live())
 	e.bytes += r.liveBytes()
 	l.dir.pack(&r, place, e.limits().segmentRuns)
@@ -110,7 +114,7 @@ func (l *log) chill() {
 // chillRun gives up the handle of a run that nobody uses; false if that cannot be
 // done now.
 func (l *log) chillRun(r *Run) (Place, bool) {
-	if r.Page != nil || r.sent > 0 || r.Done() || r.aside != nil || r.loading || r.spilling || r.loose || r.thinning || !l.q.Keeper.Stored(r) {
+	if r.Page != nil || r.asked || r.sent > 0 || r.Done() || r.aside != nil || r.loading || r.spilling || r.loose || r.thinning || !l.q.Keeper.Stored(r) {
 		return Place{}, false
 	}
 	p, ok := l.q.Keeper.Chill(r)

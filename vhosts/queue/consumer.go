@@ -93,6 +93,7 @@ type Effects struct {
 	Done       []*Run      // wholly settled: forget
 	Forgotten  []Interval  // forget every stored run whose First lies in one of them
 	Spills     []*Run      // store the page, which is in memory only, and call Spilled
+	Stamps     []*Run      // read the stamps and feed them back with Stamped
 	Loads      []*Run      // read the page and feed it back with Loaded; in order of numbers
 }
 
@@ -103,6 +104,8 @@ func (fx *Effects) Reset() {
 	clear(fx.Marked)
 	clear(fx.Done)
 	clear(fx.Loads)
+	clear(fx.Stamps)
+	fx.Stamps = fx.Stamps[:0]
 	clear(fx.Empty)
 	clear(fx.Spills)
 	clear(fx.Dead)

@@ -37,6 +37,8 @@ type Engine struct {
 	dropped []*Page // let go of, to be released by ReleasePages
 	joining bool    // Scattered gave out runs that are neither gathered nor scattered yet
 
+	calendar *calendar // nil if no message of the queue ever becomes due
+
 	consumers []*Consumer // in the order they were added
 	ranks     []rank      // those that messages are dealt to, the highest priority first
 	active    *Consumer   // the single active consumer
@@ -227,6 +229,9 @@ func (e *Engine) settleSent(r *Run, from, stride, count uint32) {
 // the redelivered flag. numbers may be in any order and are sorted in place.
 func (e *Engine) Return(numbers []uint64) {
 	slices.Sort(numbers)
+	if e.calendar != nil {
+		e.back(numbers)
+	}
 	e.unacked -= uint64(len(numbers))
 	for len(numbers) > 0 {
 		n := e.ofLevel(numbers)

@@ -33,11 +33,15 @@ func (e *Engine) Extensible(level uint8) *Run {
 // returned just before, whose Weight was before.
 func (e *Engine) Extended(r *Run, before uint64) {
 	bytes, count := r.Page.BodyBytes()-r.Bytes, uint32(r.Page.Len())-r.Count
-	if r.Page.stamped() {
-		r.setTimes(r.Page.Times())
-	}
+	known := r.Count
 	r.Count += count
 	r.Bytes += bytes
+	if r.Page.stamped() {
+		r.stamped = true
+		if due := r.Page.Times().Due; due != 0 {
+			e.appended(r, known)
+		}
+	}
 	l := e.find(Level(r.First))
 	l.next += uint64(count)
 	l.ready += uint64(count)
@@ -60,10 +64,10 @@ const extendBytes = 4 << 10
 // Small reports whether it is worth copying the page's messages into another.
 func (p *Page) Small() bool { return len(p.buf) <= extendBytes }
 
-// KeepTimes gives every message of the page a stamp, so that a page that takes
-// them does not take them for messages of its own time.
-func (p *Page) KeepTimes() {
-	for len(p.stamps) < len(p.messages) {
+// KeepTimes gives every message of the page a stamp if another, which is to take
+// them, would take them for messages of its own time.
+func (p *Page) KeepTimes(other *Page) {
+	for p.arrived != other.arrived && len(p.stamps) < len(p.messages) {
 		p.stamps = append(p.stamps, Stamp{Arrived: p.arrived})
 	}
 }

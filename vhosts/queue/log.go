@@ -70,6 +70,9 @@ func (l *log) append(page *Page, stored any) *Run {
 	l.next = r.end()
 	l.ready += uint64(r.Count)
 	l.q.bytes += r.Bytes
+	if r.due != 0 {
+		l.q.appended(r, 0)
+	}
 	return r
 }
 

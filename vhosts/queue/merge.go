@@ -248,6 +248,7 @@ func (e *Engine) Gather(group []*Run, page *Page, stored any) (*Run, bool) {
 	if r.Page != nil && !held {
 		l.strays = append(l.strays, r)
 	}
+	l.q.joined(r)
 	if r.First < l.ahead.done && l.ahead.done < r.end() { // Trim is to look at it
 		l.ahead.done = r.First
 		l.ahead.bare = min(l.ahead.bare, r.First)
@@ -258,7 +259,6 @@ func (e *Engine) Gather(group []*Run, page *Page, stored any) (*Run, bool) {
 // join takes over the times of a run that becomes part of r.
 func (r *Run) join(m *Run) {
 	r.stamped = r.stamped || m.stamped || m.Arrived != r.Arrived
-	r.Arrived = min(r.Arrived, m.Arrived)
 	r.due = earlier(r.due, m.due)
 }
 

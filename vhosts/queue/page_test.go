@@ -219,7 +219,7 @@ func FuzzParsePage(f *testing.F) {
 	f.Add(newPage(0, 256, 0).AppendTo(nil))
 	f.Add([]byte{0, 0, 1, 0})
 	for _, p := range []*Page{newPage(7, 3, 20), newPage(7, 3, 20)} {
-		p.ExpireAfter(1000)
+		p.Meet(After(1000))
 		p.Arrive(1_700_000_000_000)
 		f.Add(p.AppendTo(nil))
 	}

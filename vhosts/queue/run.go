@@ -40,6 +40,7 @@ type Run struct {
 
 	stamped bool // its messages have times of their own, see Stamp
 
+	asked    bool // a Stamps effect for it is under way
 	loading  bool // a Loads effect for it is under way
 	spilling bool // a Spills effect for it is under way, or done and the page still here
 	loose    bool // Scattered gave it out to be joined

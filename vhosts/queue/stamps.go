@@ -13,10 +13,10 @@ import (
 // of 0 is never.
 type Stamp struct{ Arrived, Due uint64 }
 
-// Times are the earliest times of messages that are kept together.
+// Times are those of messages that are kept together.
 type Times struct {
-	Arrived uint64
-	Due     uint64 // 0 if none is ever due
+	Arrived uint64 // when the first one did
+	Due     uint64 // the earliest, 0 if none is ever due
 	Stamped bool   // the messages have stamps of their own
 }
 
@@ -28,12 +28,25 @@ const (
 	sinceArrival
 )
 
-// ExpireAfter makes the message appended last due a number of milliseconds after
-// it arrives.
-func (p *Page) ExpireAfter(milliseconds uint64) { p.setStamp(Stamp{sinceArrival, milliseconds}) }
+// Deadline is when a message that is still to arrive will be due: never, for the zero
+// value.
+type Deadline struct {
+	set  bool
+	time Stamp
+}
 
-// DueAt makes the message appended last due at a time.
-func (p *Page) DueAt(at uint64) { p.setStamp(Stamp{sinceEpoch, at}) }
+// After is the deadline a number of milliseconds after the message's arrival.
+func After(milliseconds uint64) Deadline { return Deadline{true, Stamp{sinceArrival, milliseconds}} }
+
+// At is the deadline at a time, in milliseconds since 1970.
+func At(time uint64) Deadline { return Deadline{true, Stamp{sinceEpoch, time}} }
+
+// Meet makes the message appended last due at a deadline.
+func (p *Page) Meet(d Deadline) {
+	if d.set {
+		p.setStamp(d.time)
+	}
+}
 
 // setStamp stamps the message appended last.
 func (p *Page) setStamp(s Stamp) {
@@ -56,6 +69,9 @@ func (p *Page) Arrive(now uint64) {
 	}
 }
 
+// Arrived is when the page's first message arrived, 0 if that is not known.
+func (p *Page) Arrived() uint64 { return p.arrived }
+
 // Stamp is the times of message i.
 func (p *Page) Stamp(i int) Stamp {
 	if i < len(p.stamps) {
@@ -75,7 +91,6 @@ func (p *Page) Times() Times {
 	}
 	t.Stamped = true
 	for _, s := range p.stamps {
-		t.Arrived = min(t.Arrived, s.Arrived)
 		t.Due = earlier(t.Due, s.Due)
 	}
 	return t

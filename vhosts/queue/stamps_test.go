@@ -28,11 +28,11 @@ func TestStampsRoundTrip(t *testing.T) {
 				switch rapid.IntRange(0, 2).Draw(t, "kind") {
 				case 1:
 					wait := rapid.Uint64Range(0, 315_360_000_000).Draw(t, "wait")
-					p.ExpireAfter(wait)
+					p.Meet(After(wait))
 					s.Due = now + wait
 				case 2:
 					s.Due = now + rapid.Uint64Range(0, 1<<40).Draw(t, "due")
-					p.DueAt(s.Due)
+					p.Meet(At(s.Due))
 				}
 				stamps = append(stamps, s)
 			}

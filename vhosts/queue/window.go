@@ -72,6 +72,9 @@ func (e *Engine) Loaded(r *Run, page *Page) {
 		return
 	}
 	e.hold(r, page)
+	if r.due != 0 && r.due < e.calendar.horizon {
+		e.enter(r, 0, page.Stamp)
+	}
 	if r.sent == r.Count || r.aside != nil {
 		l := e.find(Level(r.First))
 		l.strays = append(l.strays, r)

@@ -1,0 +1,160 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package vhosts
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/lagomq/lagomq/persistence"
+	"github.com/lagomq/lagomq/vhosts/queue"
+)
+
+// Messages expire (RabbitMQ 4.3, time-to-live): by the queue's x-message-ttl or
+// policy key message-ttl, or by their own expiration, whichever is earlier. Unlike
+// with RabbitMQ this is so for each message when its time has come, wherever in the
+// queue it is. One that has expired is never handed out: before a queue hands out
+// anything it expels what is due. What is due when nothing else happens is expelled
+// by the timer.
+
+const (
+	// expireStep is about how many messages are expelled under one hold of a queue's
+	// lock.
+	expireStep = 8192
+	// expirePace is how many milliseconds lie at least between two ticks of a queue in
+	// which messages expire one by one: what is due in between goes together.
+	expirePace = 50
+)
+
+// dispatchTimedLocked is dispatchLocked for a queue in which messages become due. A
+// message whose time to live is 0 may be handed out as it comes, or never.
+func (q *Queue) dispatchTimedLocked(now uint64) {
+	if !q.expireLocked(now - 1) {
+		return // some of what is ready is due
+	}
+	for more := true; more; {
+		more = q.engine.Dispatch(&q.fx)
+		q.applyLocked()
+	}
+	q.expireLocked(now)
+}
+
+// expireLocked expels what is due at a time and asks for a tick when more will be. It
+// returns false if more is due already.
+func (q *Queue) expireLocked(now uint64) bool {
+	next := q.engine.Expire(now, queue.Expired, expireStep, &q.fx)
+	if len(q.fx.Dead) > 0 || len(q.fx.Stamps) > 0 {
+		q.applyLocked()
+	}
+	if next == 0 {
+		return true
+	}
+	q.wakeAtLocked(max(next, q.ticked+expirePace))
+	return next > now
+}
+
+// readStampsLocked has the stamps of runs read, for stamped.
+func (q *Queue) readStampsLocked(runs []*queue.Run) {
+	for len(runs) > 0 {
+		n := min(len(runs), stampsBatch)
+		wanted := make([]wantedRun, n)
+		for i, r := range runs[:n] {
+			share, _ := r.Stored.(*persistence.Share)
+			wanted[i] = wantedRun{r, share, r.Count}
+		}
+		p := q.vhost.hosts.pages
+		p.do(func() { q.stamped(p.stampsOf(wanted)) })
+		runs = runs[n:]
+	}
+}
+
+// stampsBatch is for how many runs stamps are read at a time: their stamps are all in
+// memory then.
+const stampsBatch = 64
+
+// loadedStamps is the answer for one run.
+type loadedStamps struct {
+	run    *queue.Run
+	stamps []queue.Stamp // of all messages
+	err    error
+}
+
+// stamped feeds back stamps that a page reader has read from the store.
+func (q *Queue) stamped(loaded []loadedStamps) {
+	q.mu.Lock()
+	var cancelled []*queue.Consumer
+	var failed []*queue.Run
+	for i := range loaded {
+		l := &loaded[i]
+		switch {
+		case q.deleted || errors.Is(l.err, persistence.ErrClosed):
+			// Nobody waits for it, or it never comes: then it stays asked for.
+		case l.err == nil || l.run.Done():
+			q.engine.Stamped(l.run, func(i int) queue.Stamp { return l.stamps[i] })
+		case errors.Is(l.err, persistence.ErrDamaged):
+			cancelled = append(cancelled, q.breakLocked(l.err)...) // it stays asked for
+		default:
+			q.vhost.hosts.log.Error("cannot read when messages expire, trying again",
+				"vhost", q.vhost.name, "queue", q.name, "error", l.err)
+			failed = append(failed, l.run)
+		}
+	}
+	if len(failed) > 0 {
+		time.AfterFunc(loadRetry, func() { q.askAgain(failed) })
+	}
+	q.dispatchLocked()
+	q.unlock()
+	tellCancelled(cancelled)
+}
+
+// askAgain asks again for the stamps of runs that could not be read.
+func (q *Queue) askAgain(failed []*queue.Run) {
+	q.mu.Lock()
+	defer q.unlock()
+	if q.deleted {
+		return
+	}
+	for _, r := range failed {
+		q.engine.StampsFailed(r)
+	}
+	q.dispatchLocked()
+}
+
+// parseStamps returns the stamps of a run of count messages from their stored form.
+func parseStamps(stored []byte, arrived uint64, count uint32) ([]queue.Stamp, error) {
+	stamps := make([]queue.Stamp, count)
+	for i := range stamps {
+		stamps[i].Arrived = arrived
+	}
+	known := 0
+	err := queue.ParseStamps(stored, arrived, func(i int, s queue.Stamp) {
+		if known = i + 1; i < len(stamps) {
+			stamps[i] = s
+		}
+	})
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", persistence.ErrDamaged, err)
+	case known > len(stamps):
+		return nil, fmt.Errorf("%w: a run of %d messages has %d stamps", persistence.ErrDamaged, count, known)
+	}
+	return stamps, nil
+}
+
+// stampsOf reads the stamps of wanted runs.
+func (p *pageReaders) stampsOf(wanted []wantedRun) (loaded []loadedStamps) {
+	shares := make([]*persistence.Share, len(wanted))
+	for i, w := range wanted {
+		shares[i] = w.share
+	}
+	p.store.ReadStamps(shares, func(i int, arrived uint64, stored []byte, err error) {
+		l := loadedStamps{run: wanted[i].run, err: err}
+		if err == nil {
+			l.stamps, l.err = parseStamps(stored, arrived, wanted[i].count)
+		}
+		loaded = append(loaded, l)
+	})
+	return loaded
+}

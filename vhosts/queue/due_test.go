@@ -1,0 +1,340 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package queue
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// dueModel is a queue in which messages become due, and what should be in it.
+type dueModel struct {
+	engine  Engine
+	keeper  *keeper
+	fx      Effects
+	now     uint64
+	ttl     int64
+	stamps  []Stamp // of all messages, by number
+	ready   map[uint64]bool
+	unacked []uint64
+	asked   []*Run
+	loads   []*Run
+	took    *Consumer
+}
+
+// end is when a message is due, 0 for never.
+func (m *dueModel) end(number uint64) uint64 {
+	s := m.stamps[number]
+	if m.ttl < 0 {
+		return s.Due
+	}
+	return earlier(s.Due, max(s.Arrived+uint64(m.ttl), 1))
+}
+
+// page is the page of a run, as the store has it.
+func (m *dueModel) page(r *Run) *Page {
+	p := newPage(r.First, int(r.Count), 8)
+	p.arrived = m.stamps[r.First].Arrived
+	for i := range r.Count {
+		if s := m.stamps[r.First+uint64(i)]; s.Arrived != p.arrived || s.Due != 0 {
+			for len(p.stamps) <= int(i) {
+				p.stamps = append(p.stamps, Stamp{Arrived: p.arrived})
+			}
+			p.stamps[i] = s
+		}
+	}
+	return p
+}
+
+// expire expels what is due, as the shell does it: until nothing more is.
+func (m *dueModel) expire(t *rapid.T) {
+	for next := m.now; next != 0 && next <= m.now; {
+		next = m.engine.Expire(m.now, Expired, 3, &m.fx)
+		m.apply(t)
+		if next > m.now {
+			if want := m.first(); want != 0 && want < next && len(m.asked) == 0 {
+				t.Fatalf("at %d the next message is due at %d, Expire says %d", m.now, want, next)
+			}
+		} else if want := m.first(); next == 0 && want != 0 && len(m.asked) == 0 {
+			t.Fatalf("at %d the next message is due at %d, Expire says never", m.now, want)
+		}
+	}
+}
+
+// first is when the first ready message is due.
+func (m *dueModel) first() (at uint64) {
+	for number := range m.ready {
+		at = earlier(at, m.end(number))
+	}
+	return at
+}
+
+func (m *dueModel) apply(t *rapid.T) {
+	for _, d := range m.fx.Deliveries {
+		for i := range d.Count {
+			number := d.Number(i)
+			if end := m.end(number); end != 0 && end < m.now {
+				t.Fatalf("message %d is handed out at %d, but was due at %d", number, m.now, end)
+			}
+			delete(m.ready, number)
+			m.unacked = append(m.unacked, number)
+		}
+	}
+	var gone []uint64
+	for _, d := range m.fx.Dead {
+		for _, number := range d.AppendNumbers(nil) {
+			if end := m.end(number); end == 0 || end > m.now {
+				t.Fatalf("message %d is expelled at %d, but is due at %d", number, m.now, end)
+			}
+			if !m.ready[number] {
+				t.Fatalf("message %d is expelled but was not ready", number)
+			}
+			delete(m.ready, number)
+			gone = append(gone, number)
+		}
+	}
+	m.asked = append(m.asked, m.fx.Stamps...)
+	m.loads = append(m.loads, m.fx.Loads...)
+	m.fx.Reset()
+	if err := m.engine.SettleLeaving(gone, &m.fx); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range m.fx.Done {
+		if d, ok := r.Stored.(*disk); ok {
+			d.gone = true
+		}
+	}
+	m.fx.Reset()
+	m.engine.ReleasePages()
+}
+
+// answer feeds the stamps back that were asked for.
+func (m *dueModel) answer(t *rapid.T) {
+	for _, r := range m.asked {
+		first := r.First
+		m.engine.Stamped(r, func(i int) Stamp { return m.stamps[first+uint64(i)] })
+	}
+	m.asked = nil
+	m.expire(t)
+}
+
+func (m *dueModel) dispatch(t *rapid.T) {
+	for more := true; more; {
+		more = m.engine.Dispatch(&m.fx)
+		m.apply(t)
+	}
+}
+
+func (m *dueModel) check(t *rapid.T) {
+	if err := m.engine.Check(); err != nil {
+		t.Fatal(err)
+	}
+	if got := m.engine.Ready(); got != uint64(len(m.ready)) {
+		t.Fatalf("%d messages ready, want %d", got, len(m.ready))
+	}
+	if len(m.asked) == 0 {
+		if first := m.first(); first != 0 && first <= m.now {
+			t.Fatalf("a message is ready at %d that was due at %d", m.now, first)
+		}
+	}
+}
+
+// TestDue: each message leaves when it is due, wherever it is, and none before. One
+// that is due is not handed out.
+func TestDue(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		m := &dueModel{now: 1_700_000_000_000, ttl: -1, ready: map[uint64]bool{}}
+		m.keeper = newKeeper(&m.engine)
+		l := standard
+		l.segmentRuns, l.hotRuns, l.aheadRuns, l.smallRuns, l.runMessages = 3, 2, 1, 1, 12
+		m.engine.tuned = &l
+		if rapid.Bool().Draw(t, "ttl") {
+			m.ttl = rapid.Int64Range(0, 20_000).Draw(t, "milliseconds")
+			m.engine.SetTTL(m.ttl)
+		}
+		m.took = &Consumer{Tag: "c", Sink: &sink{room: 0}}
+		m.engine.AddConsumer(m.took)
+		actions := map[string]func(*rapid.T){
+			"append": func(t *rapid.T) {
+				first := m.engine.Next(0)
+				p := newPage(first, 0, 8)
+				for i := range rapid.IntRange(1, 5).Draw(t, "count") {
+					p.AppendFrom(newPage(first+uint64(i), 1, 8), 0)
+					p.stamps = p.stamps[:0]
+				}
+				for i := range p.Len() {
+					if rapid.IntRange(0, 2).Draw(t, "expires") > 0 {
+						for len(p.stamps) < i {
+							p.stamps = append(p.stamps, Stamp{})
+						}
+						p.stamps = append(p.stamps, Stamp{sinceArrival, rapid.Uint64Range(0, 30_000).Draw(t, "after")})
+					}
+				}
+				p.Arrive(m.now)
+				for i := range p.Len() {
+					m.stamps = append(m.stamps, p.Stamp(i))
+					m.ready[first+uint64(i)] = true
+				}
+				var stored any
+				if rapid.IntRange(0, 9).Draw(t, "stored") > 0 {
+					stored = m.keeper.put(first, p.Len())
+				}
+				m.engine.Append(0, p, stored)
+				m.dispatch(t)
+				m.expire(t)
+			},
+			"trim": func(t *rapid.T) {
+				m.engine.Trim(0, 1<<62, &m.fx)
+				m.apply(t)
+			},
+			"pass": func(t *rapid.T) {
+				m.now += rapid.Uint64Range(0, 9_000).Draw(t, "milliseconds")
+				m.expire(t)
+			},
+			"answer": m.answer,
+			"consume": func(t *rapid.T) {
+				m.expire(t)
+				s := m.took.Sink.(*sink)
+				s.room = s.reserved + rapid.IntRange(1, 9).Draw(t, "room")
+				m.dispatch(t)
+				for _, r := range m.loads {
+					m.engine.Loaded(r, m.page(r))
+				}
+				m.loads = nil
+				m.expire(t)
+				m.dispatch(t)
+				s.room = s.reserved
+			},
+			"return": func(t *rapid.T) {
+				if len(m.unacked) == 0 {
+					t.Skip("nothing is unacked")
+				}
+				n := rapid.IntRange(1, len(m.unacked)).Draw(t, "count")
+				back := slices.Clone(m.unacked[:n])
+				m.unacked = m.unacked[n:]
+				m.engine.Return(back)
+				for _, number := range back {
+					m.ready[number] = true
+				}
+				m.expire(t)
+			},
+			"settle": func(t *rapid.T) {
+				if len(m.unacked) == 0 {
+					t.Skip("nothing is unacked")
+				}
+				n := rapid.IntRange(1, len(m.unacked)).Draw(t, "count")
+				if err := m.engine.Settle(m.unacked[:n], &m.fx); err != nil {
+					t.Fatal(err)
+				}
+				m.unacked = m.unacked[n:]
+				m.apply(t)
+			},
+			"join": func(t *rapid.T) {
+				group := m.engine.Scattered(Idle)
+				if group == nil {
+					t.Skip("nothing to join")
+				}
+				r := &Run{First: group[0].First}
+				for _, member := range group {
+					r.Count += member.Count
+				}
+				var page *Page
+				if rapid.Bool().Draw(t, "page") {
+					page = m.page(r)
+				}
+				if _, ok := m.engine.Gather(group, page, m.keeper.put(r.First, int(r.Count))); ok {
+					for _, member := range group {
+						member.Stored.(*disk).gone = true
+					}
+				}
+				m.engine.ReleasePages()
+				m.expire(t)
+			},
+			"": m.check,
+		}
+		t.Repeat(actions)
+		// In the end everything that is due goes.
+		for range 5 {
+			m.now += 60_000
+			m.expire(t)
+			for len(m.asked) > 0 {
+				m.answer(t)
+			}
+		}
+		m.check(t)
+		if first := m.first(); first != 0 {
+			t.Fatalf("a message that is due at %d is left at %d", first, m.now)
+		}
+	})
+}
+
+// TestDatesAreOrdered: the heap gives dates back by time.
+func TestDatesAreOrdered(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		var heap dates
+		times := rapid.SliceOf(rapid.Uint64Range(0, 50)).Draw(t, "times")
+		for i, at := range times {
+			heap.push(date{at, uint64(i), 1})
+		}
+		slices.Sort(times)
+		for i, at := range times {
+			if got := heap.pop(); got.at != at {
+				t.Fatalf("date %d is at %d, want %d", i, got.at, at)
+			}
+		}
+	})
+}
+
+// BenchmarkDue has messages with a time to live of their own expire, all over a
+// queue whose pages are on disk.
+func BenchmarkDue(b *testing.B) {
+	for _, spread := range []uint64{1, 60_000} {
+		b.Run(fmt.Sprintf("spread=%dms", spread), func(b *testing.B) {
+			b.ReportAllocs()
+			var e Engine
+			k := newKeeper(&e)
+			stamps := map[uint64][]Stamp{}
+			now := uint64(1_700_000_000_000)
+			var fx Effects
+			for n := 0; n < b.N; n += MaxRunMessages {
+				first := e.Next(0)
+				p := newPage(first, MaxRunMessages, 8)
+				for i := range p.Len() {
+					p.stamps = append(p.stamps, Stamp{sinceArrival, 10_000 + uint64(n+i)*7919%spread})
+				}
+				p.Arrive(now)
+				stamps[first] = p.stamps
+				e.Append(0, p, k.put(first, p.Len()))
+				e.Trim(1<<20, 1<<62, &fx)
+				fx.Reset()
+				e.ReleasePages()
+			}
+			b.ResetTimer()
+			for e.Ready() > 0 {
+				now += 50
+				for next := now; next != 0 && next <= now; {
+					next = e.Expire(now, Expired, 8192, &fx)
+					for _, r := range fx.Stamps {
+						list := stamps[r.First]
+						e.Stamped(r, func(i int) Stamp { return list[i] })
+					}
+					var numbers []uint64
+					for _, d := range fx.Dead {
+						numbers = d.AppendNumbers(numbers[:0])
+						if err := e.SettleLeaving(numbers, &fx); err != nil {
+							b.Fatal(err)
+						}
+					}
+					fx.Reset()
+					e.ReleasePages()
+				}
+			}
+		})
+	}
+}
