@@ -33,6 +33,7 @@ type asideRun struct {
 	route   *vhosts.Route
 	page    *queue.Page
 	handles []uint64 // of its confirms, see confirms.open
+	name    int      // its number in turns
 }
 
 type turn struct {
@@ -52,7 +53,7 @@ func (r *openRun) turnTo(route *vhosts.Route, pages *queue.Pages) bool {
 		if i = len(a.runs); i == maxRuns {
 			return false
 		}
-		a.runs = append(a.runs, asideRun{route: route, page: pages.New()})
+		a.runs = append(a.runs, asideRun{route: route, page: pages.New(), name: i})
 	}
 	a.endTurn(r.page)
 	a.current = i
@@ -73,6 +74,10 @@ func (c *conn) publishAside() {
 	ch, runs := r.channel, a.runs
 	a.endTurn(r.page)
 	waits := ch.confirming && r.route.Waits(r.persistent)
+	t := turnsOf{channel: ch, turns: a.turns}
+	if ch.confirming {
+		t.first = ch.nextPublish()
+	}
 	if waits {
 		ch.openConfirms(runs, a.turns)
 	}
@@ -82,14 +87,14 @@ func (c *conn) publishAside() {
 		p := &runs[i]
 		count += uint64(p.page.Len())
 		if waits {
-			c.server.options.Hosts.Publish(p.route, p.page, r.persistent, &turnsConfirm{runConfirm{channel: ch}, p.handles})
-		} else {
-			c.server.options.Hosts.Publish(p.route, p.page, r.persistent, nil)
+			c.server.options.Hosts.Publish(p.route, p.page, r.persistent, &turnsConfirm{runConfirm{channel: ch}, p.handles, t, p.name})
+		} else if refused := c.server.options.Hosts.Publish(p.route, p.page, r.persistent, nil); refused != nil && ch.confirming {
+			t.refuse(p.name, refused)
 		}
 		p.page.Release()
 	}
 	if !waits {
-		ch.published(count)
+		ch.published(count, nil)
 	}
 	clear(runs)
 	*r = openRun{aside: asideRuns{runs: runs[:0], turns: a.turns[:0]}}
@@ -99,6 +104,44 @@ func (c *conn) publishAside() {
 type turnsConfirm struct {
 	runConfirm
 	handles []uint64 // of its turns, see confirms.open
+	turns   turnsOf
+	run     int
+}
+
+// Refused implements vhosts.RefusalWaiter.
+func (t *turnsConfirm) Refused(messages *queue.Bitmap) { t.turns.refuse(t.run, messages) }
+
+// turnsOf are the turns in which the messages of several runs came. They are the
+// connection's, and void when all runs are published.
+type turnsOf struct {
+	channel *channel
+	turns   []turn
+	first   uint64 // the first publish of all
+}
+
+// refuse notes the publishes of a run that were refused.
+func (t *turnsOf) refuse(run int, messages *queue.Bitmap) {
+	t.channel.mu.Lock()
+	defer t.channel.mu.Unlock()
+	number, i := t.first, uint32(0)
+	for _, turn := range t.turns {
+		for range turn.count {
+			if turn.run == run {
+				if messages.Has(i) {
+					t.channel.confirms.refuse(number)
+				}
+				i++
+			}
+			number++
+		}
+	}
+}
+
+// nextPublish is the number of the next publish of a channel in confirm mode.
+func (ch *channel) nextPublish() uint64 {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	return ch.confirms.opened + 1
 }
 
 // Durable implements persistence.Waiter.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/lagomq/lagomq/amqp/wire"
 	"github.com/lagomq/lagomq/vhosts"
+	"github.com/lagomq/lagomq/vhosts/queue"
 )
 
 // channel is one channel of a connection.
@@ -57,6 +58,7 @@ type channel struct {
 // ChannelCounters count a channel's messages since it was opened.
 type ChannelCounters struct {
 	Published, Confirmed, Returned    uint64
+	Refused                           uint64 // publishes that were answered by a nack
 	Delivered, DeliveredNo            uint64 // with and without acknowledgement
 	Got, GotNo, GetEmpty, Redelivered uint64
 	Acknowledged, Rejected, Requeued  uint64
@@ -105,10 +107,19 @@ func (ch *channel) takeRefused() []*vhosts.Queue {
 func (ch *channel) flushConfirms() {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	before := ch.confirms.acked
-	if tag, multiple, ok := ch.confirms.take(); ok && !ch.closed.Load() {
-		ch.stats.Confirmed += tag - before
-		ch.conn.writer.appendAck(ch.number, tag, multiple)
+	for !ch.closed.Load() {
+		before := ch.confirms.acked
+		tag, multiple, nack, ok := ch.confirms.take()
+		switch {
+		case !ok:
+			return
+		case nack:
+			ch.stats.Refused += tag - before
+			ch.conn.writer.appendNack(ch.number, tag, multiple)
+		default:
+			ch.stats.Confirmed += tag - before
+			ch.conn.writer.appendAck(ch.number, tag, multiple)
+		}
 	}
 }
 
@@ -116,6 +127,7 @@ func (ch *channel) flushConfirms() {
 type runConfirm struct {
 	channel *channel
 	handle  uint64
+	first   uint64 // its first publish
 }
 
 // Durable implements persistence.Waiter. What failed to become durable stays
@@ -127,6 +139,20 @@ func (r *runConfirm) Durable(err error) {
 	r.channel.mu.Lock()
 	defer r.channel.mu.Unlock()
 	r.channel.confirms.settle(r.handle)
+}
+
+// Refused implements vhosts.RefusalWaiter.
+func (r *runConfirm) Refused(messages *queue.Bitmap) {
+	r.channel.mu.Lock()
+	defer r.channel.mu.Unlock()
+	r.channel.refuseLocked(messages, r.first)
+}
+
+// refuseLocked notes the publishes, counted from first on, that were refused.
+func (ch *channel) refuseLocked(messages *queue.Bitmap, first uint64) {
+	for i := messages.NextSet(0, queue.MaxRunMessages); i < queue.MaxRunMessages; i = messages.NextSet(i+1, queue.MaxRunMessages) {
+		ch.confirms.refuse(first + uint64(i))
+	}
 }
 
 // Flush implements persistence.Waiter.

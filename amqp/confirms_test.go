@@ -18,6 +18,7 @@ func TestConfirms(t *testing.T) {
 		type openRange struct{ handle, from, to uint64 }
 		var c confirms
 		var decided []bool // of publish i+1
+		refused := map[uint64]bool{}
 		var open []openRange
 		acked := uint64(0)
 		count := rapid.Uint64Range(1, 5)
@@ -43,14 +44,26 @@ func TestConfirms(t *testing.T) {
 				}
 				open = slices.Delete(open, i, i+1)
 			},
+			"refuse": func(t *rapid.T) {
+				if len(open) == 0 {
+					t.Skip("nothing is open")
+				}
+				o := rapid.SampledFrom(open).Draw(t, "which")
+				for n := o.from + 1; n <= o.to; n++ {
+					if !refused[n] && rapid.Bool().Draw(t, "refused") {
+						refused[n] = true
+						c.refuse(n)
+					}
+				}
+			},
 			"take": func(t *rapid.T) {
 				want := acked
-				for want < uint64(len(decided)) && decided[want] {
+				for want < uint64(len(decided)) && decided[want] && refused[want+1] == refused[acked+1] {
 					want++
 				}
-				tag, multiple, ok := c.take()
-				if ok != (want > acked) || ok && (tag != want || multiple != (want-acked > 1)) {
-					t.Fatalf("take: %d, multiple %t, %t after %d with %v", tag, multiple, ok, acked, decided)
+				tag, multiple, nack, ok := c.take()
+				if ok != (want > acked) || ok && (tag != want || multiple != (want-acked > 1) || nack != refused[want]) {
+					t.Fatalf("take: %d, multiple %t, nack %t, %t after %d with %v, refused %v", tag, multiple, nack, ok, acked, decided, refused)
 				}
 				acked = want
 			},

@@ -50,7 +50,7 @@ func (ch *channel) received() *wire.Error {
 		return ch.tx.publish(ch, route, persistent, header)
 	case route.Nowhere():
 		ch.unroutable(header)
-		ch.published(1)
+		ch.published(1, nil)
 	default:
 		if len(route.Queues) == 0 {
 			ch.unroutable(header)
@@ -241,8 +241,8 @@ func (c *conn) publishRun() {
 	if ch.confirming && r.route.Waits(r.persistent) {
 		c.server.options.Hosts.Publish(r.route, r.page, r.persistent, ch.openConfirm(count))
 	} else {
-		c.server.options.Hosts.Publish(r.route, r.page, r.persistent, nil)
-		ch.published(count)
+		refused := c.server.options.Hosts.Publish(r.route, r.page, r.persistent, nil)
+		ch.published(count, refused)
 	}
 	r.page.Release()
 	r.page = nil
@@ -254,15 +254,19 @@ func (ch *channel) openConfirm(count uint64) *runConfirm {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	ch.stats.Published += count
-	return &runConfirm{ch, ch.confirms.open(count)}
+	first := ch.confirms.opened + 1
+	return &runConfirm{ch, ch.confirms.open(count), first}
 }
 
-// published counts messages that were taken, or dropped as unroutable, and are
-// thereby decided.
-func (ch *channel) published(count uint64) {
+// published counts messages that were taken, refused, or dropped as unroutable, and
+// are thereby decided.
+func (ch *channel) published(count uint64, refused *queue.Bitmap) {
 	ch.mu.Lock()
 	ch.stats.Published += count
 	if ch.confirming {
+		if refused != nil {
+			ch.refuseLocked(refused, ch.confirms.opened+1)
+		}
 		ch.confirms.decide(count)
 	}
 	ch.mu.Unlock()

@@ -93,7 +93,7 @@ func (t *traffic) retire(ch *channel) {
 
 func (c ChannelCounters) plus(o *ChannelCounters) ChannelCounters {
 	return ChannelCounters{
-		Published: c.Published + o.Published, Confirmed: c.Confirmed + o.Confirmed, Returned: c.Returned + o.Returned,
+		Published: c.Published + o.Published, Confirmed: c.Confirmed + o.Confirmed, Returned: c.Returned + o.Returned, Refused: c.Refused + o.Refused,
 		Delivered: c.Delivered + o.Delivered, DeliveredNo: c.DeliveredNo + o.DeliveredNo,
 		Got: c.Got + o.Got, GotNo: c.GotNo + o.GotNo, GetEmpty: c.GetEmpty + o.GetEmpty,
 		Redelivered: c.Redelivered + o.Redelivered, Acknowledged: c.Acknowledged + o.Acknowledged,

@@ -26,7 +26,7 @@ func (ch *channel) handleTx(m wire.Method) *wire.Error {
 		if ch.tx == nil {
 			return errNotTx()
 		}
-		ch.commitTx()
+		return ch.commitTx()
 	case *wire.TxRollback:
 		if ch.tx == nil {
 			return errNotTx()
@@ -74,8 +74,9 @@ func (t *transaction) publish(ch *channel, route *vhosts.Route, persistent bool,
 	return nil
 }
 
-// commitTx carries the transaction out; commit-ok follows when it is durable.
-func (ch *channel) commitTx() {
+// commitTx carries the transaction out; commit-ok follows when it is durable. If a
+// queue had no room for some of the messages that ends the channel.
+func (ch *channel) commitTx() *wire.Error {
 	t := ch.tx
 	for _, r := range t.returns {
 		ch.sendReturn(r.envelope, r.header, r.body)
@@ -83,13 +84,18 @@ func (ch *channel) commitTx() {
 	settlements, room := ch.takeSettled(t)
 	ch.setTx(new(transaction))
 	l := &later{channel: ch}
-	l.send(&wire.TxCommitOk{})
-	ch.conn.server.options.Hosts.CommitTx(t.publications, settlements, l)
+	refused := ch.conn.server.options.Hosts.CommitTx(t.publications, settlements, l)
 	if room > 0 {
 		for _, q := range ch.makeRoom(room) {
 			q.Dispatch()
 		}
 	}
+	if refused {
+		ch.await()
+		return wire.Errorf(wire.PreconditionFailed, "partial tx completion")
+	}
+	l.send(&wire.TxCommitOk{})
+	return nil
 }
 
 // takeSettled takes the messages that the transaction settles out of the unacked

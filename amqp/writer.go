@@ -268,6 +268,15 @@ func (w *writer) sendContent(channel uint16, m wire.Method, header, body []byte,
 	w.signalLocked()
 }
 
+// appendNack is appendAck for basic.nack.
+func (w *writer) appendNack(channel uint16, tag uint64, multiple bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	before := len(w.out.buf)
+	w.out.buf = wire.AppendNack(w.out.buf, channel, tag, multiple)
+	w.out.size += len(w.out.buf) - before
+}
+
 // appendAck appends basic.ack. It goes out when the caller flushes, or with what
 // he sends next.
 func (w *writer) appendAck(channel uint16, tag uint64, multiple bool) {

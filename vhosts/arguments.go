@@ -51,10 +51,10 @@ var arguments = slices.Concat([]argument{
 	{"x-message-ttl", both, milliseconds, true},
 	{"x-dead-letter-exchange", both, nil, true}, // its type is checked by checkDeadLetter
 	{"x-dead-letter-routing-key", both, longString, true},
-	{"x-dead-letter-strategy", quorum, oneOf("invalid_dlx_strategy", "at-most-once", "at-least-once"), false},
-	{"x-max-length", both, nonNegative, false},
-	{"x-max-length-bytes", both, nonNegative, false},
-	{"x-overflow", both, nil, false}, // the values depend on the type, see checkOverflow
+	{"x-dead-letter-strategy", quorum, oneOf("invalid_dlx_strategy", "at-most-once", "at-least-once"), true},
+	{"x-max-length", both, nonNegative, true},
+	{"x-max-length-bytes", both, nonNegative, true},
+	{"x-overflow", both, nil, true}, // the values depend on the type, see checkOverflow
 	{"x-max-priority", classic, maxPriority, true},
 	{"x-single-active-consumer", both, boolean, true},
 	{"x-queue-mode", classic, oneOf("invalid_queue_mode", "default", "lazy"), true},

@@ -141,6 +141,7 @@ func (v *VHost) addQueueLocked(d *QueueDeclaration, id uint64) *Queue {
 	}
 	q.engine.Keeper = (*keeper)(q)
 	q.engine.Single = q.singleActive()
+	q.boundLocked(q.settings.Load())
 	q.alarm.queue = q
 	q.engine.SetTTL(q.settings.Load().messageTTL)
 	q.usedLocked()

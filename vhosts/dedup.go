@@ -67,26 +67,29 @@ func lockWindows(filters []filter) (unlock func()) {
 }
 
 // publishOnce is Publish for a route with filters.
-func (h *Hosts) publishOnce(r *Route, page *queue.Page, persistent bool, w persistence.Waiter) {
-	h.forwarder.forward(h.publishFiltered(r, page, persistent, w)...)
+func (h *Hosts) publishOnce(r *Route, page *queue.Page, persistent bool, w persistence.Waiter) *queue.Bitmap {
+	letters, refused := h.publishFiltered(r, page, persistent, w)
+	h.forwarder.forward(letters...)
+	return refused
 }
 
-func (h *Hosts) publishFiltered(r *Route, page *queue.Page, persistent bool, w persistence.Waiter) (letters []*Queue) {
+func (h *Hosts) publishFiltered(r *Route, page *queue.Page, persistent bool, w persistence.Waiter) (letters []*Queue, refused *queue.Bitmap) {
 	defer lockWindows(r.filters)()
 	var o outcome
 	now := h.timers.now()
-	o.sift(r, page, persistent, now)
+	refused = tellRefused(o.sift(r, page, persistent, now), w)
 	o.keepFresh(r.filters, now)
 	if w != nil || len(o.records) > 0 {
 		h.store.Propose(0, w, o.records...)
 	}
-	return o.letters
+	return o.letters, refused
 }
 
 // sift puts the messages of page that are no duplicates into the queues of a route.
 // The caller holds the locks of the route's windows, and calls keepFresh before it
-// proposes.
-func (o *outcome) sift(r *Route, page *queue.Page, persistent bool, now uint64) {
+// proposes. It returns what queues refused: that is not remembered, as its publisher
+// is to try again.
+func (o *outcome) sift(r *Route, page *queue.Page, persistent bool, now uint64) (refused []refusal) {
 	s := sieve{route: r, persistent: persistent, now: now}
 	from, to := 0, s.judge(page, 0)
 	for i := 1; i <= page.Len(); i++ {
@@ -97,11 +100,33 @@ func (o *outcome) sift(r *Route, page *queue.Page, persistent bool, now uint64) 
 			}
 		}
 		if to != nil {
-			o.put(to, partOfPage(page, from, i), persistent, now)
+			for _, part := range o.put(to, partOfPage(page, from, i), persistent, now) {
+				refused = append(refused, s.forget(page, &part, from))
+			}
 		}
 		from, to = i, next
 	}
 	s.count()
+	return refused
+}
+
+// forget takes messages out of the windows that a queue has refused, and returns the
+// refusal, which is of a part of the page that begins with message from, as one of
+// the whole page.
+func (s *sieve) forget(page *queue.Page, part *refusal, from int) refusal {
+	whole := refusal{queue: part.queue, steps: part.steps}
+	for i := part.messages.NextSet(0, queue.MaxRunMessages); i < queue.MaxRunMessages; i = part.messages.NextSet(i+1, queue.MaxRunMessages) {
+		at := from + int(i)
+		whole.messages.Set(uint32(at))
+		headers := headersOf(page, at)
+		for k := range s.route.filters {
+			f := &s.route.filters[k]
+			if id, named := identify(headers, f.window.settings.header); named && (f.queue == nil || f.queue == part.queue) {
+				f.window.forget(id)
+			}
+		}
+	}
+	return whole
 }
 
 // partOfPage is a page of the messages from and up to end of another.

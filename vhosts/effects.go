@@ -23,6 +23,21 @@ func (q *Queue) dispatchAtLocked(at uint64) {
 		q.applyLocked()
 		return
 	}
+	q.handOutLocked(at)
+	if q.bounds.set {
+		for q.limitLocked() {
+			q.applyLocked()
+			q.handOutLocked(at) // who waited for what has left is to be told
+		}
+		q.steps++
+	}
+	if len(q.waiting) > 0 {
+		q.roomLocked()
+	}
+}
+
+// handOutLocked hands out what can be handed out, within or beyond the limits.
+func (q *Queue) handOutLocked(at uint64) {
 	if q.engine.Timed() {
 		if at == 0 {
 			at = q.vhost.hosts.timers.now()

@@ -18,6 +18,7 @@ type Publication struct {
 	persistent bool                 // it is to be stored where that is done
 	kept       bool                 // page is compact, as it stays longer than the call
 	drops      []persistence.Record // what is forgotten for it
+	refused    []refusal            // by queues that had no room
 }
 
 // Publish puts the messages of page into the queues of a route, as one run. If
@@ -27,18 +28,21 @@ type Publication struct {
 // [Route.Waits]. The page may have other holders afterwards, so the caller can only
 // release it.
 //
+// It returns which of the messages were refused by a queue that had no room, nil if
+// none were; w, if it is a [RefusalWaiter], was told of these.
+//
 // Called by a connection's reader without locks.
-func (h *Hosts) Publish(r *Route, page *queue.Page, persistent bool, w persistence.Waiter) {
+func (h *Hosts) Publish(r *Route, page *queue.Page, persistent bool, w persistence.Waiter) (refused *queue.Bitmap) {
 	if r.filters != nil {
-		h.publishOnce(r, page, persistent, w)
-		return
+		return h.publishOnce(r, page, persistent, w)
 	}
 	page.Arrive(h.timers.now())
 	if persistent && r.Durable && r.alone() && page.Small() && r.Queues[0].extend(r.priority, page, w) {
-		return
+		return nil
 	}
 	p := newPublication(r, page, persistent)
 	letters := p.enter(r, nil)
+	refused = tellRefused(p.refused, w)
 	switch {
 	case p.run != nil && p.drops == nil:
 		h.store.Propose(0, w, persistence.PutRun(p.run))
@@ -50,6 +54,17 @@ func (h *Hosts) Publish(r *Route, page *queue.Page, persistent bool, w persisten
 	if len(letters) > 0 {
 		h.forwarder.forward(letters...)
 	}
+	return refused
+}
+
+// shareLocked is the queue's share of what is stored of the publication, as a
+// handle for its engine; nil if it has none. Called under the queue's lock.
+func (p *Publication) shareLocked(q *Queue) any {
+	if p.run == nil || !q.durable {
+		return nil
+	}
+	next := q.engine.Next(q.level(p.priority))
+	return p.run.Share(q.id, next, uint32(p.page.Len()), p.page.BodyBytes())
 }
 
 // newPublication makes a publication of a page that has arrived.
@@ -87,8 +102,8 @@ type outcome struct {
 	letters []*Queue // queues that have letters now
 }
 
-// put puts a page where a route leads to.
-func (o *outcome) put(r *Route, page *queue.Page, persistent bool, now uint64) {
+// put puts a page where a route leads to. It returns what queues refused.
+func (o *outcome) put(r *Route, page *queue.Page, persistent bool, now uint64) []refusal {
 	page.Arrive(now)
 	p := newPublication(r, page, persistent)
 	o.letters = p.enter(r, o.letters)
@@ -96,6 +111,20 @@ func (o *outcome) put(r *Route, page *queue.Page, persistent bool, now uint64) {
 		o.records = append(o.records, persistence.PutRun(p.run))
 	}
 	o.records = append(o.records, p.drops...)
+	return p.refused
+}
+
+// settle carries out a settlement. Its queue is released when everything is proposed.
+func (o *outcome) settle(s *Settlement) {
+	letters := false
+	if s.Requeue {
+		letters = s.Queue.giveBack(s.Consumer, s.Numbers)
+	} else {
+		o.records, letters = s.Queue.settleInto(o.records, s)
+	}
+	if letters {
+		o.hasLetters(s.Queue)
+	}
 }
 
 func (o *outcome) hasLetters(q *Queue) {
@@ -202,13 +231,15 @@ func AppendPublication(publications []TxPublication, r *Route, persistent bool, 
 // settlements. Everything the store has to know of it is one proposal, so after
 // a crash all of it is there or nothing; only rejected messages that are
 // dead-lettered follow in proposals of their own. w, which may be nil, is told
-// when it is durable. The pages are kept.
-func (h *Hosts) CommitTx(publications []TxPublication, settlements []Settlement, w persistence.Waiter) {
-	h.forwarder.forward(h.commitTx(publications, settlements, w)...)
+// when it is durable. The pages are kept. It reports whether a queue refused some of
+// the messages, as it had no room; the rest is carried out all the same.
+func (h *Hosts) CommitTx(publications []TxPublication, settlements []Settlement, w persistence.Waiter) (refused bool) {
+	o, refused := h.commitTx(publications, settlements, w)
+	h.forwarder.forward(o.letters...)
+	return refused
 }
 
-// commitTx is CommitTx without forwarding: it returns the queues that have letters.
-func (h *Hosts) commitTx(publications []TxPublication, settlements []Settlement, w persistence.Waiter) []*Queue {
+func (h *Hosts) commitTx(publications []TxPublication, settlements []Settlement, w persistence.Waiter) (o outcome, refused bool) {
 	h.tx.Lock()
 	defer h.tx.Unlock()
 	defer func() {
@@ -223,29 +254,20 @@ func (h *Hosts) commitTx(publications []TxPublication, settlements []Settlement,
 	if filters != nil {
 		defer lockWindows(filters)()
 	}
-	var o outcome
 	now := h.timers.now()
 	for i := range publications {
-		p := &publications[i]
+		p, refusals := &publications[i], []refusal(nil)
 		if p.Route.filters == nil {
-			o.put(p.Route, p.Page, p.Persistent, now)
+			refusals = o.put(p.Route, p.Page, p.Persistent, now)
 		} else {
-			o.sift(p.Route, p.Page, p.Persistent, now)
+			refusals = o.sift(p.Route, p.Page, p.Persistent, now)
 		}
+		refused = refused || len(refusals) > 0
 	}
 	o.keepFresh(filters, now)
 	for i := range settlements {
-		s := &settlements[i]
-		made := false
-		if s.Requeue {
-			made = s.Queue.giveBack(s.Consumer, s.Numbers)
-		} else {
-			o.records, made = s.Queue.settleInto(o.records, s)
-		}
-		if made {
-			o.hasLetters(s.Queue)
-		}
+		o.settle(&settlements[i])
 	}
 	h.store.Propose(0, w, o.records...)
-	return o.letters
+	return o, refused
 }

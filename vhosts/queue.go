@@ -34,6 +34,7 @@ type Queue struct {
 
 	settings atomic.Pointer[settings] // never nil; replaced under mu, see settingsChangedLocked
 	window   atomic.Pointer[window]   // nil if it takes duplicates; replaced under VHost.routes
+	blocked  atomic.Bool              // its letters wait for room in another queue, see waitForRoom
 
 	forwarding sync.Mutex // held while a batch of letters is forwarded, which keeps their order; outermost
 
@@ -48,6 +49,9 @@ type Queue struct {
 	stats       QueueCounters
 	dead        []queue.Dead // messages that are leaving for the dead letter exchange, after those in letters
 	letters     []letter     // such messages that can be forwarded; those being forwarded are taken off
+	bounds      bounds       // the limits of settings
+	steps       uint64       // dispatches, if there are limits
+	waiting     []*Queue     // whose letters wait for room here
 	idleSince   time.Time    // last time the queue became unused
 	touched     bool         // something happened since the janitor was here
 	resting     int          // times in a row that the janitor found it untouched
@@ -72,8 +76,13 @@ type QueueCounters struct {
 	Redelivered  uint64 // of the delivered and got ones, those delivered before
 	Deduplicated uint64 // not taken, as duplicates
 
-	// Died counts messages that left the queue for each reason, dead-lettered or not.
-	Died [queue.Reasons]uint64
+	Refused uint64 // publishes that were refused as the queue had no room
+
+	// Died counts messages that left the queue for each reason, DeadLettered those of
+	// them that went to another queue by the dead letter exchange. LettersLost are
+	// those that had nowhere to go, or waited too long for room there.
+	Died, DeadLettered [queue.Reasons]uint64
+	LettersLost        uint64
 }
 
 // Name is the queue's name, Durable whether it survives a restart.
@@ -97,21 +106,23 @@ func (q *Queue) publish(p *Publication) (letters bool) {
 	if q.deleted {
 		return false
 	}
-	level := q.level(p.priority)
-	var share *persistence.Share
-	var stored any
-	if p.run != nil && q.durable {
-		share = p.run.Share(q.id, q.engine.Next(level), uint32(p.page.Len()), p.page.BodyBytes())
-		stored = share
+	if q.bounds.refuses() {
+		q.takeLocked(p)
+		return len(q.letters) > 0
 	}
 	q.stats.Published += uint64(p.page.Len())
-	run := q.engine.Append(level, p.page, stored)
+	run := q.engine.Append(q.level(p.priority), p.page, p.shareLocked(q))
 	q.dispatchAtLocked(p.page.Arrived())
+	q.keepLocked(p, run)
+	return len(q.letters) > 0
+}
+
+// keepLocked sees to it that the page of a run that has just come can stay.
+func (q *Queue) keepLocked(p *Publication, run *queue.Run) {
 	if !run.Done() {
 		p.keepLocked(q, run)
 		q.trimLocked()
 	}
-	return len(q.letters) > 0
 }
 
 // extend adds the messages of a small page to the queue's newest run while the store
@@ -121,7 +132,7 @@ func (q *Queue) publish(p *Publication) (letters bool) {
 func (q *Queue) extend(priority Priority, page *queue.Page, w persistence.Waiter) bool {
 	q.mu.Lock()
 	defer q.unlock()
-	if q.deleted {
+	if q.deleted || q.bounds.refuses() {
 		return false
 	}
 	run := q.engine.Extensible(q.level(priority))
@@ -340,6 +351,7 @@ func (q *Queue) purge() uint64 {
 	defer q.mu.Unlock()
 	n := q.engine.Purge(&q.fx)
 	q.applyLocked()
+	q.roomLocked()
 	return n
 }
 
@@ -388,6 +400,7 @@ func (q *Queue) removeLocked() (ready uint64, consumers []*queue.Consumer) {
 		q.letters[i].page.Release()
 	}
 	q.engine, q.dead, q.letters = queue.Engine{}, nil, nil
+	q.roomLocked()
 	q.countResidentLocked()
 	return ready, consumers
 }

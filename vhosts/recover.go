@@ -191,6 +191,10 @@ func (q *Queue) restoreNumbers(forgotten, delivered []uint64, known bool) {
 	if q.engine.Timed() {
 		q.wakeAtLocked(1) // something may have become due
 	}
+	if q.bounds.set {
+		q.engine.Weigh(q.bounds.mostBytes != unset)
+		q.dispatchLocked() // there may be more than the limits allow
+	}
 }
 
 // create makes a virtual host unless it exists, and waits until it is durable.

@@ -269,6 +269,7 @@ func (q *Queue) settingsChangedLocked(old, new *settings) {
 	if old.messageTTL != new.messageTTL {
 		q.engine.SetTTL(new.messageTTL)
 	}
+	q.boundLocked(new)
 	if old.expires != new.expires {
 		q.usedLocked()
 	}

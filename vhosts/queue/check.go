@@ -12,6 +12,7 @@ type census struct {
 	end                      uint64
 	ready, live, dead, bytes uint64
 	leaving                  uint64
+	readyBytes               uint64
 	resident, spilling       uint64
 	messages, bodies         uint64 // in memory
 	loose                    int
@@ -41,6 +42,7 @@ func (c *census) add(other *census) {
 	c.ready += other.ready
 	c.live += other.live
 	c.leaving += other.leaving
+	c.readyBytes += other.readyBytes
 	c.bytes += other.bytes
 	c.resident += other.resident
 	c.spilling += other.spilling
@@ -95,6 +97,8 @@ func (e *Engine) compare(c *census) error {
 		return fmt.Errorf("%d messages leaving, %d counted", c.leaving, e.leaving)
 	case c.live != c.ready+e.unacked+e.leaving:
 		return fmt.Errorf("%d messages live, %d ready, %d unacked and %d leaving counted", c.live, c.ready, e.unacked, e.leaving)
+	case e.weighs && c.readyBytes != e.readyBytes:
+		return fmt.Errorf("%d bytes ready, %d counted", c.readyBytes, e.readyBytes)
 	case c.bytes != e.bytes:
 		return fmt.Errorf("%d bytes, %d counted", c.bytes, e.bytes)
 	case c.resident != e.resident:
@@ -183,6 +187,7 @@ func (l *log) checkRun(c *census, r *Run) error {
 		return fmt.Errorf("run %d is on its way out without its page", r.First)
 	}
 	c.bytes += r.liveBytes()
+	c.readyBytes += l.weight(r)
 	for o := range r.Count {
 		n := r.First + uint64(o)
 		back := l.returned.has(n)

@@ -32,6 +32,10 @@ type Engine struct {
 	residentMessages uint64 // of all unsettled ones, those whose pages are in memory
 	residentBodies   uint64 // their body bytes, see Run.liveBytes
 
+	weighs       bool   // readyBytes is kept, see Weigh
+	readyBytes   uint64 // body bytes of ready messages
+	leavingBytes int64  // body bytes of leaving ones, taking all of a run to be of one size
+
 	limit   uint64  // of the last Trim, on pages that can be read back
 	served  *log    // the level that had the first ready message then
 	dropped []*Page // let go of, to be released by ReleasePages
@@ -236,7 +240,7 @@ func (e *Engine) Return(numbers []uint64) {
 	for len(numbers) > 0 {
 		n := e.ofLevel(numbers)
 		l := e.level(Level(numbers[0]))
-		l.returned.add(numbers[:n])
+		l.giveBack(numbers[:n])
 		l.ready += uint64(n)
 		numbers = numbers[n:]
 	}
@@ -248,6 +252,7 @@ func (e *Engine) Purge(fx *Effects) (purged uint64) {
 	for _, l := range e.levels {
 		purged += l.purge(fx)
 	}
+	e.readyBytes = 0
 	e.answerGetters(fx)
 	return purged
 }

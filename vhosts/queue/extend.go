@@ -46,6 +46,9 @@ func (e *Engine) Extended(r *Run, before uint64) {
 	l.next += uint64(count)
 	l.ready += uint64(count)
 	e.bytes += bytes
+	if e.weighs {
+		e.readyBytes += bytes
+	}
 	e.resident += weight(r.Page) - before
 	e.residentMessages += uint64(count)
 	e.residentBodies += bytes

@@ -91,9 +91,15 @@ func (e *Engine) ExpelReady(numbers []uint64, reason Reason, fx *Effects) (n uin
 func (l *log) expelReady(numbers []uint64, reason Reason, fx *Effects) (n uint64) {
 	var back []uint64
 	var r *Run
+	before := uint64(0)
 	for _, number := range numbers {
 		if r == nil || number >= r.end() {
-			r = l.locate(number)
+			if r != nil {
+				l.reweigh(r, before)
+			}
+			if r = l.locate(number); r != nil {
+				before = l.weighed(r)
+			}
 		}
 		if r == nil || number < r.First {
 			continue
@@ -111,6 +117,9 @@ func (l *log) expelReady(numbers []uint64, reason Reason, fx *Effects) (n uint64
 		l.q.leave(r, offset, 1, reason, fx)
 		n++
 	}
+	if r != nil {
+		l.reweigh(r, before)
+	}
 	l.returned.remove(back)
 	l.ready -= n
 	return n
@@ -122,8 +131,7 @@ func (e *Engine) ExpelHead(n uint64, reason Reason, fx *Effects) {
 	for l := e.readiest(); l != nil && n > 0; l = e.readiest() {
 		s := l.nextReady()
 		count := uint32(min(n, uint64(s.count)))
-		e.leave(s.run, s.from, count, reason, fx)
-		l.skip(s, count)
+		l.expel(s, count, reason, fx)
 		n -= uint64(count)
 	}
 }
@@ -139,15 +147,17 @@ func (e *Engine) ExpelBelow(number uint64, reason Reason, fx *Effects) (n uint64
 			break
 		}
 		count := uint32(min(number-first, uint64(s.count)))
-		e.leave(s.run, s.from, count, reason, fx)
-		l.skip(s, count)
+		l.expel(s, count, reason, fx)
 		n += uint64(count)
 	}
 	return n
 }
 
-// skip removes the first n messages of s from the ready ones, as nobody gets them.
-func (l *log) skip(s stretch, n uint32) {
+// expel makes the first n messages of s, which are the next ready ones, leave.
+func (l *log) expel(s stretch, n uint32, reason Reason, fx *Effects) {
+	before := l.weighed(s.run)
+	l.q.leave(s.run, s.from, n, reason, fx)
+	l.reweigh(s.run, before)
 	l.ready -= uint64(n)
 	if s.returned {
 		l.returned.take(uint64(n))
@@ -167,6 +177,7 @@ func (e *Engine) leave(r *Run, from, count uint32, reason Reason, fx *Effects) {
 	r.aside.leaving.SetRange(from, from+count)
 	r.aside.departs += count
 	e.leaving += uint64(count)
+	e.leavingBytes += int64(count) * r.averageBytes()
 	if n := len(fx.Dead); n > 0 {
 		if d := &fx.Dead[n-1]; d.Run == r && d.Reason == reason && d.From+d.Count == from {
 			d.Count += count
@@ -212,9 +223,13 @@ func (e *Engine) stopLeaving(numbers []uint64, what func(l *log, r *Run, offsets
 	var offsets []uint32
 	for len(numbers) > 0 {
 		var r *Run
+		before := uint64(0)
 		l := e.find(Level(numbers[0]))
 		if l != nil {
 			r = l.locate(numbers[0])
+		}
+		if r != nil {
+			before = l.weighed(r)
 		}
 		offsets = offsets[:0]
 		for _, number := range numbers {
@@ -236,7 +251,9 @@ func (e *Engine) stopLeaving(numbers []uint64, what func(l *log, r *Run, offsets
 		}
 		numbers = numbers[len(offsets):]
 		e.leaving -= uint64(len(offsets))
+		e.leavingBytes -= int64(len(offsets)) * r.averageBytes()
 		what(l, r, offsets)
+		l.reweigh(r, before)
 		if r.aside == nil {
 			l.repack(r.First)
 		}

@@ -73,6 +73,9 @@ func (l *log) append(page *Page, stored any) *Run {
 	if r.due != 0 {
 		l.q.appended(r, 0)
 	}
+	if l.q.weighs {
+		l.q.readyBytes += r.Bytes
+	}
 	return r
 }
 
@@ -205,9 +208,31 @@ func (l *log) nextReady() stretch {
 	}
 }
 
+// giveBack adds to the returned messages, by sorted numbers.
+func (l *log) giveBack(numbers []uint64) {
+	if !l.q.weighs {
+		l.returned.add(numbers)
+		return
+	}
+	for len(numbers) > 0 {
+		r := l.dir.head.at(l.dir.head.find(numbers[0], 0))
+		n := 1
+		for n < len(numbers) && numbers[n] < r.end() {
+			n++
+		}
+		before := l.weight(r)
+		l.returned.add(numbers[:n])
+		l.reweigh(r, before)
+		numbers = numbers[n:]
+	}
+}
+
 // take removes the first n messages of s from the ready ones.
 func (l *log) take(s stretch, n uint32, fx *Effects) {
 	l.ready -= uint64(n)
+	if l.q.weighs {
+		l.q.readyBytes -= s.run.bodyBytes(s.from, n)
+	}
 	gone := s.run.settled.NextSet(s.from, s.from+n) < s.from+n
 	if s.returned {
 		l.returned.take(uint64(n))

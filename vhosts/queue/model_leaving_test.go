@@ -9,6 +9,17 @@ import (
 	"pgregory.net/rapid"
 )
 
+// inMemory says whether the page of the next ready message is there.
+func (m *machine) inMemory(number uint64) bool {
+	dir := &m.engine.find(Level(number)).dir
+	for _, list := range []*runs{&dir.head, &dir.tail} {
+		if i := list.find(number, 0); i >= 0 {
+			return list.at(i).Page != nil
+		}
+	}
+	return false
+}
+
 // leaving are the steps of messages that leave other than by acknowledgement.
 func (m *machine) leaving() map[string]func(*rapid.T) {
 	reason := func(t *rapid.T) Reason { return Reason(rapid.IntRange(0, Reasons-1).Draw(t, "reason")) }
@@ -103,6 +114,72 @@ func (m *machine) leaving() map[string]func(*rapid.T) {
 					t.Fatalf("%d messages leave, want %d", n, want)
 				}
 			})
+		},
+		"expel over": func(t *rapid.T) {
+			most := rapid.Int64Range(-1, 20).Draw(t, "most")
+			mostBytes := int64(-1)
+			if m.engine.weighs {
+				mostBytes = rapid.Int64Range(-1, 200).Draw(t, "most bytes")
+			}
+			expel(t, func(r Reason) {
+				over, overBytes, ready := 0, 0, m.model.ready()
+				if most >= 0 {
+					over = max(over, ready-int(most))
+				}
+				if mostBytes >= 0 {
+					overBytes = max(over, ready-int(mostBytes/8)) // all bodies have 8 bytes
+				}
+				for _, q := range m.model.messages {
+					if !q.isReady() || over <= 0 && overBytes <= 0 {
+						continue
+					}
+					if over <= 0 && !m.inMemory(q.number) {
+						break // it has to be read first
+					}
+					q.leaving, q.redelivered = true, true
+					over--
+					overBytes--
+				}
+				m.engine.ExpelOver(most, mostBytes, &m.fx)
+				for i := range m.fx.Dead {
+					if m.fx.Dead[i].Reason != Maxlen {
+						t.Fatalf("messages are too many for reason %s", m.fx.Dead[i].Reason)
+					}
+					m.fx.Dead[i].Reason = r
+				}
+			})
+		},
+		"weigh": func(t *rapid.T) {
+			on := rapid.Bool().Draw(t, "on")
+			m.step(t, func() { m.engine.Weigh(on) })
+			if want := uint64(8 * m.model.ready()); on && m.engine.ReadyBytes() != want {
+				t.Fatalf("%d bytes are ready, want %d", m.engine.ReadyBytes(), want)
+			}
+		},
+		"append held": func(t *rapid.T) {
+			level := m.level(t)
+			first, count := m.engine.Next(level), rapid.IntRange(1, 8).Draw(t, "count")
+			var run *Run
+			m.step(t, func() {
+				run = m.engine.AppendHeld(level, newPage(first, count, 8), nil)
+				m.add(first, count)
+				for _, q := range m.model.messages {
+					q.leaving = q.leaving || q.number >= first && q.number < first+uint64(count)
+				}
+			})
+			for i := range uint32(count) {
+				number := first + uint64(i)
+				at := slices.IndexFunc(m.model.messages, func(q *modelMessage) bool { return q.number == number })
+				m.step(t, func() {
+					if rapid.Bool().Draw(t, "admit") {
+						m.model.messages[at].leaving = false
+						m.engine.Admit(run, i, 1)
+					} else {
+						m.model.messages = slices.Delete(m.model.messages, at, at+1)
+						m.engine.Refuse(run, i, 1, false, &m.fx)
+					}
+				})
+			}
 		},
 		"settle leaving": func(t *rapid.T) {
 			numbers := some(t)

@@ -73,9 +73,11 @@ func (e *Engine) Replace(r *Run, page *Page, stored any) bool {
 	r.Stored = stored
 	r.full = uint16(r.live())
 	if page != nil && (r.Page != nil || !e.Keeper.Stored(r)) {
-		e.dropPage(r)
-		e.hold(r, page)
 		l := e.find(Level(r.First))
+		e.dropPage(r)
+		before := l.weighed(r)
+		e.hold(r, page)
+		l.reweigh(r, before)
 		l.strays = append(l.strays, r)
 	}
 	return true

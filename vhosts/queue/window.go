@@ -71,12 +71,14 @@ func (e *Engine) Loaded(r *Run, page *Page) {
 	if r.Done() || r.Page != nil {
 		return
 	}
+	l := e.find(Level(r.First))
+	before := l.weighed(r)
 	e.hold(r, page)
+	l.reweigh(r, before)
 	if r.due != 0 && r.due < e.calendar.horizon {
 		e.enter(r, 0, page.Stamp)
 	}
 	if r.sent == r.Count || r.aside != nil {
-		l := e.find(Level(r.First))
 		l.strays = append(l.strays, r)
 	}
 }
@@ -116,7 +118,14 @@ func (e *Engine) dropPage(r *Run) {
 		e.spilling -= w
 	}
 	e.dropped = append(e.dropped, r.Page)
+	if !e.weighs || r.Done() {
+		r.Page = nil
+		return
+	}
+	l := e.find(Level(r.First))
+	before := l.weight(r)
 	r.Page = nil
+	l.reweigh(r, before)
 }
 
 // ReleasePages releases the pages that the engine has let go of since the last

@@ -1,0 +1,193 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package vhosts
+
+import (
+	"slices"
+
+	"github.com/lagomq/lagomq/persistence"
+	"github.com/lagomq/lagomq/vhosts/queue"
+)
+
+// Limits of a queue (RabbitMQ 4.3, queue length limits): how many ready messages it
+// may have, and how many bytes their bodies. What is beyond leaves at the head, or is
+// refused. What leaves does not count any more.
+
+// bounds are the limits of a queue as its shell looks at them with each step.
+type bounds struct {
+	most, mostBytes int64 // unset for no limit
+	overflow        overflow
+	set             bool // there is a limit
+}
+
+// boundLocked makes the limits of settings the queue's.
+func (q *Queue) boundLocked(s *settings) {
+	b := bounds{most: s.maxLength, mostBytes: s.maxBytes, overflow: s.overflow}
+	b.set = b.most != unset || b.mostBytes != unset
+	if b == q.bounds {
+		return
+	}
+	if (b.mostBytes != unset) != (q.bounds.mostBytes != unset && q.bounds.set) {
+		q.engine.Weigh(b.mostBytes != unset)
+	}
+	q.bounds = b
+}
+
+// refuses says whether the queue refuses messages that are too many.
+func (b *bounds) refuses() bool { return b.set && b.overflow != dropHead }
+
+// limitLocked makes the messages beyond the limits leave, and drops dead letters
+// that wait for room elsewhere and are too many. It reports whether any did.
+func (q *Queue) limitLocked() bool {
+	if q.bounds.overflow == dropHead {
+		q.engine.ExpelOver(q.bounds.most, q.bounds.mostBytes, &q.fx)
+	}
+	if q.blocked.Load() {
+		q.dropWaitingLocked()
+	}
+	return len(q.fx.Dead)+len(q.fx.Marked)+len(q.fx.Done)+len(q.fx.Loads) > 0
+}
+
+// dropWaitingLocked drops the oldest of the messages that wait for room in another
+// queue, as many as are beyond the limits of this one.
+func (q *Queue) dropWaitingLocked() {
+	var numbers []uint64
+	for q.bounds.set && (q.bounds.most != unset && int64(q.engine.Leaving()) > q.bounds.most ||
+		q.bounds.mostBytes != unset && int64(q.engine.LeavingBytes()) > q.bounds.mostBytes) {
+		switch {
+		case len(q.letters) > 0:
+			numbers = append(numbers[:0], q.letters[0].number)
+			q.letters[0].page.Release()
+			q.letters[0] = letter{}
+			q.letters = q.letters[1:]
+		case len(q.dead) > 0:
+			d := &q.dead[0]
+			numbers = append(numbers[:0], d.Run.First+uint64(d.From))
+			d.From++
+			if d.Count--; d.Count == 0 {
+				q.dead = q.dead[1:]
+			}
+		default:
+			return
+		}
+		q.stats.LettersLost++
+		if err := q.engine.SettleLeaving(numbers, &q.fx); err != nil {
+			q.vhost.hosts.broken(q, err)
+		}
+	}
+}
+
+// fits says whether the queue takes another message of that size.
+func (q *Queue) fits(size uint64) bool {
+	b := &q.bounds
+	return (b.most == unset || int64(q.engine.Ready()) < b.most) &&
+		(b.mostBytes == unset || q.engine.ReadyBytes()+size <= uint64(b.mostBytes))
+}
+
+// refusal is which messages of a publication a queue has refused.
+type refusal struct {
+	queue    *Queue
+	messages queue.Bitmap
+	steps    uint64 // Queue.steps at that time
+}
+
+// takeLocked puts those messages of a publication at the end of a queue that
+// refuses what is too many which fit, one after the other: what a consumer takes at
+// once does not count for the next. It notes the others in the publication.
+func (q *Queue) takeLocked(p *Publication) {
+	n := uint32(p.page.Len())
+	dead := q.bounds.overflow == rejectPublishDLX && q.settings.Load().deadLetters != nil
+	fitting := func(i uint32) bool { return q.fits(p.page.BodySize(int(i))) }
+	first := uint32(0) // the first message that fits
+	for first < n && !fitting(first) {
+		first++
+	}
+	refused := refusal{queue: q}
+	refused.messages.SetRange(0, first)
+	if first < n || dead {
+		run := q.engine.AppendHeld(q.level(p.priority), p.page, p.shareLocked(q))
+		for i := first; i < n; i++ {
+			if !fitting(i) {
+				q.handOutLocked(0) // which may make room
+			}
+			if fitting(i) {
+				q.engine.Admit(run, i, 1)
+			} else {
+				refused.messages.Set(i)
+			}
+		}
+		q.handOutLocked(0)
+		for i := refused.messages.NextSet(0, n); i < n; {
+			end := refused.messages.NextClear(i, n)
+			q.engine.Refuse(run, i, end-i, dead, &q.fx)
+			i = refused.messages.NextSet(end, n)
+		}
+		q.dispatchAtLocked(p.page.Arrived())
+		q.keepLocked(p, run)
+	}
+	count := uint64(refused.messages.Count())
+	q.stats.Published += uint64(n) - count
+	q.stats.Refused += count
+	if count > 0 {
+		refused.steps = q.steps
+		p.refused = append(p.refused, refused)
+	}
+}
+
+// tellRefused returns which messages at least one queue has refused, nil if there are
+// none, and tells w, which may be nil.
+func tellRefused(refused []refusal, w persistence.Waiter) *queue.Bitmap {
+	if len(refused) == 0 {
+		return nil
+	}
+	all := new(queue.Bitmap)
+	for i := range refused {
+		for word, bits := range refused[i].messages {
+			all[word] |= bits
+		}
+	}
+	if r, ok := w.(RefusalWaiter); ok {
+		r.Refused(all)
+	}
+	return all
+}
+
+// RefusalWaiter is a [persistence.Waiter] that is told, before Durable, which
+// messages of its publication were refused by a queue that had no room for them.
+type RefusalWaiter interface {
+	persistence.Waiter
+	Refused(messages *queue.Bitmap)
+}
+
+// waitForRoom has the queue's letters wait until a queue that refused some of them
+// has room. Called without locks.
+func (q *Queue) waitForRoom(r *refusal) {
+	t := r.queue
+	t.mu.Lock()
+	wait := !t.deleted && t.steps == r.steps
+	if wait && !slices.Contains(t.waiting, q) {
+		t.waiting = append(t.waiting, q)
+	}
+	t.mu.Unlock()
+	if !wait {
+		q.roomMade()
+	}
+}
+
+// roomMade lets the queue's letters go on that waited for room in another queue.
+// It may be called under another queue's lock.
+func (q *Queue) roomMade() {
+	q.blocked.Store(false)
+	q.vhost.hosts.forwarder.leave(q)
+}
+
+// roomLocked tells those whose letters wait for room in this queue, if there is any.
+func (q *Queue) roomLocked() {
+	if q.deleted || !q.bounds.refuses() || q.fits(0) {
+		for _, source := range q.waiting {
+			source.roomMade()
+		}
+		q.waiting = nil
+	}
+}
