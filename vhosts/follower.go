@@ -247,6 +247,7 @@ func (h *recentHistory) deliver(f *follower, r *remembered, first int) {
 	if f.queue != nil {
 		route.Queues = []*Queue{f.queue}
 		route.rank()
+		route.addFilters(nil)
 	}
 	for i := first; i < r.page.Len(); i++ {
 		envelope, header, body := r.page.Message(i)

@@ -19,8 +19,8 @@ import (
 // Destinations that are bound begin with copies of what is remembered, see
 // follower.
 //
-// Lock order: VHost.mu -> VHost.routes -> recentHistory.mu -> the store's committer. A
-// history's and a queue's lock are never held together.
+// Lock order: VHost.mu -> VHost.routes, and window.mu -> recentHistory.mu -> the
+// store's committer. A history's and a queue's lock are never held together.
 type recentHistory struct {
 	vhost   *VHost
 	name    string // of the exchange

@@ -159,6 +159,34 @@ func TestHistoryOfDeadLetters(t *testing.T) {
 	wantBodies(t, b.queue(t, "q"), "1 2")
 }
 
+// Copies come in as messages from publishers do: by priority, and without those
+// that the queue has.
+func TestHistoryOfOtherQueues(t *testing.T) {
+	t.Parallel()
+	b := openBroker(t, vfs.NewMem())
+	b.historyExchange(t, 6)
+	publish := func(body string, priority uint8) {
+		p := persistentMode()
+		p.Flags |= wire.FlagPriority | wire.FlagHeaders
+		p.Priority, p.Headers = priority, wire.Table{arg("id", body)}
+		b.post(t, "x", "", p, body)
+	}
+	for n := range 6 {
+		publish(strconv.Itoa(n), uint8(n%3))
+	}
+	b.declare(t, "ordered", "durable", 1, arg("x-max-priority", int32(2)))
+	b.declare(t, "once", "durable", 1, arg("x-message-deduplication", true), arg("x-deduplication-header", "id"))
+	for _, key := range []string{"", "again"} {
+		b.follow(t, "ordered", key)
+		b.follow(t, "once", key)
+	}
+	wantBodies(t, b.queue(t, "ordered"), "2 5 2 5 1 4 1 4 0 3 0 3")
+	wantBodies(t, b.queue(t, "once"), span(0, 5))
+	publish("6", 1)
+	publish("4", 0)
+	wantBodies(t, b.queue(t, "once"), span(0, 6))
+}
+
 // A history survives what its exchange and its messages do.
 func TestHistoryRestart(t *testing.T) {
 	t.Parallel()
