@@ -103,8 +103,8 @@ func TestQueueDeclareExceptions(t *testing.T) {
 			exception: failing("invalid arg 'x-max-priority' for queue 'q' in vhost '/' of queue type rabbit_quorum_queue"),
 		},
 		{
-			name: "NotForClassicQueues", do: sending(declareWith("x-delivery-limit", int64(3))),
-			exception: failing("invalid arg 'x-delivery-limit' for queue 'q' in vhost '/' of queue type rabbit_classic_queue"),
+			name: "NotForClassicQueues", do: sending(declareWith("x-max-in-memory-length", int64(3))),
+			exception: failing("invalid arg 'x-max-in-memory-length' for queue 'q' in vhost '/' of queue type rabbit_classic_queue"),
 		},
 		{
 			name:      "QuorumServerNamed",
