@@ -56,16 +56,16 @@ func (r *Route) rank() {
 	r.Durable = slices.ContainsFunc(r.Queues, (*Queue).Durable) ||
 		slices.ContainsFunc(r.histories, func(h *recentHistory) bool { return h.durable })
 	r.priority = NoPriority
-	r.ordered = len(r.histories) == 0
+	r.alike = len(r.histories) == 0
 	for i, q := range r.Queues {
-		if highest := Priority(q.settings.Load().priorities); highest == 0 {
-			r.ordered = false
-		} else {
-			r.highest = max(r.highest, highest)
+		highest, usual := Priority(q.settings.Load().priorities), q.usualPriority()
+		if i == 0 {
+			r.highest, r.usual = highest, usual
+			continue
 		}
-		if usual := q.usualPriority(); i == 0 {
-			r.usual = usual
-		} else if r.usual != usual {
+		r.alike = r.alike && r.highest == highest && r.usual == usual
+		r.highest = max(r.highest, highest)
+		if r.usual != usual {
 			r.usual = NoPriority
 		}
 	}
@@ -102,12 +102,12 @@ func (r *Route) Priority() Priority { return r.priority }
 
 // Beside reports whether it does not matter which of two messages with these routes,
 // which are not the same, comes first: because each has a queue of its own, or both
-// go the same way to the same queues, which order them by priority. What is beside
+// go the same way to the same queues, which all have a level for each. What is beside
 // one of several routes that are beside each other is so to all of them. The
 // confirms of all wait, or those of none.
 func (r *Route) Beside(other *Route) bool {
 	if slices.Equal(r.Queues, other.Queues) {
-		return r.ordered && r.highest > 0 && slices.Equal(r.filters, other.filters)
+		return r.alike && r.highest > 0 && slices.Equal(r.filters, other.filters)
 	}
 	return r.alone() && other.alone() && r.Durable == other.Durable && r.filters == nil && other.filters == nil
 }

@@ -194,11 +194,15 @@ type TxPublication struct {
 	Persistent bool
 }
 
+// mostBeside is how many publications openPublication looks at.
+const mostBeside = 64
+
 // openPublication returns the page that the next message of a transaction goes
-// to: that of the last publication that went the same way, if only messages of
-// other priorities came after it and it has room for size more bytes, or a new one.
+// to: that of the last publication that went the same way, if the order to those that
+// came after it does not matter and it has room for size more bytes, or a new one.
 func openPublication(publications *[]TxPublication, r *Route, persistent bool, size int) *queue.Page {
-	for i := range slices.Backward(*publications) {
+	n := len(*publications)
+	for i := n - 1; i >= max(0, n-mostBeside); i-- {
 		last := &(*publications)[i]
 		if last.Persistent != persistent {
 			break

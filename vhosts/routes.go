@@ -29,7 +29,7 @@ type Route struct {
 	highest    Priority // the highest that one of the queues tells from others, 0 if none orders by priority
 	usual      Priority // what all of them take for NoPriority; NoPriority if they do not agree
 	priority   Priority // of the messages
-	ordered    bool     // all of them order by priority, and there are no histories
+	alike      bool     // all of them have the same levels, and there are no histories
 	byPriority []*Route // made by For
 }
 

@@ -27,7 +27,7 @@ var errDamaged = errors.New("a queue cannot be read")
 func readContents(b *broker, log *errorLog) (*simContents, error) {
 	all := &simContents{queues: map[string][]*simContent{}}
 	for _, s := range b.QueueStats() {
-		q := simQueue{name: s.Name, deadLetters: settingsOf(s.Arguments, AppliedPolicies{}).deadLetters}
+		q := simQueue{name: s.Name, kind: simKindOf(s.Arguments), deadLetters: settingsOf(s.Arguments, AppliedPolicies{}).deadLetters}
 		all.lines = append(all.lines, q.describe())
 		contents, err := readQueue(b, s.Name, int(s.Ready), log)
 		if err != nil {

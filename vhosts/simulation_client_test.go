@@ -253,12 +253,19 @@ func (c *simClient) settleDown() {
 func (c *simClient) sortArrivals(q *simQueue, arrived []*simArrival) {
 	last := map[*simConsumer]*simContent{}
 	for _, a := range arrived {
-		if before := last[a.consumer]; before != nil && before.number >= a.content.number {
+		if before := last[a.consumer]; before != nil && servedAt(before.number) >= servedAt(a.content.number) {
 			c.sim.problem("%s delivers %s after %s", q.name, a.content.name(), before.name())
 		}
 		last[a.consumer] = a.content
 	}
-	slices.SortFunc(arrived, func(a, b *simArrival) int { return cmp.Compare(a.content.number, b.content.number) })
+	slices.SortFunc(arrived, func(a, b *simArrival) int { return cmp.Compare(servedAt(a.content.number), servedAt(b.content.number)) })
+}
+
+// servedAt is where a message with that number is in the order of service: the
+// highest level first.
+func servedAt(number uint64) uint64 {
+	const sequence = 1<<56 - 1
+	return ^uint64(queue.Level(number))<<56 | number&sequence
 }
 
 func (c *simClient) takeArrivals(q *simQueue) []*simArrival {

@@ -22,6 +22,7 @@ type simMessage struct {
 	exchange, key string
 	header, body  []byte // header is the published one, also of a copy
 	persistent    bool
+	priority      Priority
 }
 
 // name tells messages of a queue apart; a copy is another message than what it
@@ -139,12 +140,59 @@ func (e *simEntry) mark() simMark {
 // confirmed together.
 type simPublication struct{ live atomic.Int64 }
 
+// simKind is how a queue orders its messages.
+type simKind string
+
+const (
+	simPlain  simKind = ""
+	simLevels simKind = "levels" // 0 to simHighest
+	simQuorum simKind = "quorum"
+
+	simHighest = 3
+)
+
+// level is the level of a message with that priority.
+func (k simKind) level(p Priority) Priority {
+	switch {
+	case k == simLevels:
+		return min(max(p, 0), simHighest)
+	case k == simQuorum && p == NoPriority:
+		return 4
+	case k == simQuorum:
+		return min(p, 31)
+	}
+	return 0
+}
+
+// arguments declare a queue of the kind.
+func (k simKind) arguments() wire.Table {
+	switch k {
+	case simLevels:
+		return wire.Table{{Name: "x-max-priority", Value: int32(simHighest)}}
+	case simQuorum:
+		return wire.Table{{Name: "x-delivery-limit", Value: int32(-1)}, {Name: "x-queue-type", Value: TypeQuorum}}
+	}
+	return nil
+}
+
+// simKindOf reads what arguments has written.
+func simKindOf(args wire.Table) simKind {
+	if _, ok := args.Get("x-max-priority"); ok {
+		return simLevels
+	}
+	if typeOf(args) == TypeQuorum {
+		return simQuorum
+	}
+	return simPlain
+}
+
 // simQueue is a queue of the model.
 type simQueue struct {
 	name        string
+	kind        simKind
 	durable     bool
 	deadLetters *deadLetterTarget
-	entries     []*simEntry // ready and unacknowledged, in order
+	entries     []*simEntry // ready and unacknowledged, in the order in which they are served
 	consumers   []*simConsumer
 }
 
@@ -169,13 +217,18 @@ func (q *simQueue) due() int {
 	return min(credit, len(q.ready()))
 }
 
-// put adds messages at the end.
+// put adds messages at the end of their levels.
 func (q *simQueue) put(origin *simPublication, step int, messages ...*simMessage) {
 	for _, m := range messages {
 		if origin != nil && q.durable && m.persistent {
 			origin.live.Add(1)
 		}
-		q.entries = append(q.entries, &simEntry{simMessage: m, step: step, origin: origin})
+		level := q.kind.level(m.priority)
+		at := slices.IndexFunc(q.entries, func(e *simEntry) bool { return q.kind.level(e.priority) < level })
+		if at < 0 {
+			at = len(q.entries)
+		}
+		q.entries = slices.Insert(q.entries, at, &simEntry{simMessage: m, step: step, origin: origin})
 	}
 }
 
@@ -192,6 +245,9 @@ func (q *simQueue) remove(e *simEntry) {
 
 func (q *simQueue) describe() string {
 	line := "queue " + q.name
+	if q.kind != simPlain {
+		line += " " + string(q.kind)
+	}
 	if q.deadLetters != nil {
 		line += fmt.Sprintf(" %q %t %q", q.deadLetters.exchange, q.deadLetters.rekeyed, q.deadLetters.key)
 	}
@@ -280,6 +336,7 @@ type simState struct {
 }
 
 type simQueueState struct {
+	kind        simKind
 	deadLetters *deadLetterTarget
 	entries     []*simEntry
 }
@@ -297,7 +354,7 @@ func (m *simModel) state() *simState {
 					kept = append(kept, e)
 				}
 			}
-			s.queues[name] = simQueueState{q.deadLetters, kept}
+			s.queues[name] = simQueueState{q.kind, q.deadLetters, kept}
 		}
 	}
 	for name, x := range m.exchanges {
@@ -327,7 +384,7 @@ func (b simBinding) describe() string {
 func (s *simState) restart(orderly bool, seen int) simModel {
 	m := newSimModel()
 	for name, q := range s.queues {
-		restored := &simQueue{name: name, durable: true, deadLetters: q.deadLetters}
+		restored := &simQueue{name: name, kind: q.kind, durable: true, deadLetters: q.deadLetters}
 		for _, e := range q.entries {
 			restored.entries = append(restored.entries, &simEntry{simMessage: e.simMessage, was: e.markAfter(orderly, seen)})
 		}

@@ -108,6 +108,10 @@ func (c *simClient) declareQueue() bool {
 	}
 	q := &simQueue{name: name, durable: c.sim.allDurable || !c.chance(5)}
 	if c.chance(2) {
+		q.kind = []simKind{simLevels, simQuorum}[c.rng.IntN(2)]
+		q.durable = q.durable || q.kind == simQuorum
+	}
+	if c.chance(2) {
 		q.deadLetters = &deadLetterTarget{exchange: c.exchangeName()}
 		if c.chance(3) {
 			q.deadLetters = &deadLetterTarget{key: c.queueName(), rekeyed: true}
@@ -124,6 +128,7 @@ func (c *simClient) declare(q *simQueue) bool {
 	case d != nil:
 		args = dlx(d.exchange)
 	}
+	args = append(args, q.kind.arguments()...)
 	c.model.queues[q.name] = q
 	c.step()
 	c.issue("declare %s, durable %t", q.describe(), q.durable)
@@ -221,13 +226,24 @@ func (c *simClient) target() (exchange, key string, ok bool) {
 	return "", "", false
 }
 
+// priority makes up a priority: often none.
+func (c *simClient) priority() Priority {
+	if c.chance(2) {
+		return NoPriority
+	}
+	return Priority(c.rng.IntN(8))
+}
+
 // newMessage makes up a message.
-func (c *simClient) newMessage(exchange, key string, persistent bool) *simMessage {
+func (c *simClient) newMessage(exchange, key string, persistent bool, priority Priority) *simMessage {
 	id := fmt.Sprint(c.prefix, "/", c.serial)
 	c.serial++
 	p := wire.Properties{Flags: wire.FlagDeliveryMode | wire.FlagMessageID, DeliveryMode: 1, MessageID: id}
 	if persistent {
 		p.DeliveryMode = wire.Persistent
+	}
+	if priority != NoPriority {
+		p.Flags, p.Priority = p.Flags|wire.FlagPriority, uint8(priority)
 	}
 	if c.chance(3) {
 		p.Flags |= wire.FlagHeaders | wire.FlagContentType
@@ -236,7 +252,7 @@ func (c *simClient) newMessage(exchange, key string, persistent bool) *simMessag
 	}
 	body := bodyOf(id, c.bodySize())
 	m := &simMessage{
-		id: id, exchange: exchange, key: key, persistent: persistent, body: body,
+		id: id, exchange: exchange, key: key, persistent: persistent, priority: priority, body: body,
 		header: wire.AppendHeader(nil, uint64(len(body)), wire.AppendProperties(nil, &p)),
 	}
 	c.sent[id] = m
@@ -260,11 +276,26 @@ func (c *simClient) runLength() int {
 	return 1 + c.rng.IntN(5)
 }
 
-func (c *simClient) messages(exchange, key string, persistent bool) (messages []*simMessage) {
+// messages makes up messages of a priority.
+func (c *simClient) messages(exchange, key string, persistent bool, priority func() Priority) (messages []*simMessage) {
 	for range c.runLength() {
-		messages = append(messages, c.newMessage(exchange, key, persistent))
+		messages = append(messages, c.newMessage(exchange, key, persistent, priority()))
 	}
 	return messages
+}
+
+// same is the same priority over and over.
+func same(p Priority) func() Priority { return func() Priority { return p } }
+
+// ordered says whether consumers are at queues that order by priority: when messages
+// of several priorities come then, or dead letters, which they get depends on when.
+func (c *simClient) ordered() bool {
+	for _, q := range c.model.queues {
+		if q.kind != simPlain && len(q.consumers) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // deliverTo puts messages into the queues of a route, and counts them as origin's.
@@ -295,13 +326,13 @@ func (c *simClient) publish() bool {
 }
 
 func (c *simClient) publishTo(exchange, key string, persistent bool) bool {
-	messages := c.messages(exchange, key, persistent)
+	messages := c.messages(exchange, key, persistent, same(c.priority()))
 	origin := &simPublication{}
 	names := c.deliverTo(origin, exchange, key, messages...)
 	c.step()
 	c.issue("publish %s to %s, to exchange %q key %q, persistent %t: %v",
 		messages[0].id, messages[len(messages)-1].id, exchange, key, persistent, names)
-	route := c.shellRoute(exchange, key)
+	route := c.shellRoute(exchange, key).For(messages[0].priority)
 	page := c.sim.broker.pages.New()
 	defer page.Release()
 	for _, m := range messages {

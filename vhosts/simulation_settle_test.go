@@ -183,7 +183,7 @@ func (c *simClient) settle() bool {
 		c.step()
 		c.issue("acknowledge %v of %s", namesOf(some), k.queue.name)
 		c.shell(k.queue).Settle(&k.Consumer, entryNumbers(some), false)
-	case n < 8:
+	case n < 8 || k.queue.deadLetters != nil && c.ordered():
 		c.putBack(k, some)
 	default:
 		c.reject(k, some)
@@ -259,6 +259,11 @@ func (c *simClient) transact() bool {
 	var settlements []Settlement
 	var what []string
 	origin := &simPublication{}
+	ordered := c.ordered()
+	priority := c.priority
+	if ordered {
+		priority = same(c.priority())
+	}
 	runs := c.rng.IntN(4)
 	if c.chance(3) {
 		runs = c.rng.IntN(40)
@@ -269,12 +274,12 @@ func (c *simClient) transact() bool {
 			break
 		}
 		persistent := c.sim.allDurable || !c.chance(5)
-		messages := c.messages(exchange, key, persistent)
+		messages := c.messages(exchange, key, persistent, priority)
 		names := c.deliverTo(origin, exchange, key, messages...)
 		route := c.shellRoute(exchange, key)
 		for _, m := range messages {
 			if len(names) > 0 {
-				publications = AppendPublication(publications, route, persistent, envelopeOf(exchange, key), m.header, m.body, queue.Deadline{})
+				publications = AppendPublication(publications, route.For(m.priority), persistent, envelopeOf(exchange, key), m.header, m.body, queue.Deadline{})
 			}
 		}
 		what = append(what, fmt.Sprintf("publish %s to %s, persistent %t: %v", messages[0].id, messages[len(messages)-1].id, persistent, names))
@@ -296,7 +301,7 @@ func (c *simClient) transact() bool {
 			for _, e := range some {
 				k.forget(e)
 			}
-		case n == 1 && (k.queue.deadLetters == nil || len(rejected) == 0):
+		case n == 1 && (k.queue.deadLetters == nil || len(rejected) == 0 && !ordered):
 			// Letters of one queue keep their order; those of another need not wait
 			// until their messages are read back.
 			s.Rejected = true
