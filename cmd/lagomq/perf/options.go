@@ -36,6 +36,7 @@ type options struct {
 
 	flags         []string
 	priorities    int // how many different ones the messages have; 0 for none at all
+	expiration    int // milliseconds, 0 for none
 	confirm       int // window; 0 for no confirms
 	prefetch      int
 	multiAckEvery int
@@ -75,6 +76,7 @@ func (o *options) limits() []limit {
 		{"heartbeat", o.heartbeat, 0, 1<<16 - 1},
 		{"confirm", o.confirm, 0, 1 << 24},
 		{"priorities", o.priorities, 0, 256},
+		{"expiration", o.expiration, 0, 1<<31 - 1},
 		{"qos", o.prefetch, 0, 1<<16 - 1},
 		{"multi-ack-every", o.multiAckEvery, 0, 1 << 30},
 		{"time", o.seconds, 0, 1 << 30},

@@ -209,8 +209,8 @@ func BenchmarkMessagePath(b *testing.B) {
 // Messages have all the priorities asked for, and nothing else differs.
 func TestPriorities(t *testing.T) {
 	t.Parallel()
-	for _, flags := range [][]string{nil, {flagPersistent}} {
-		o := &options{size: 3, priorities: 4, flags: flags}
+	for expiration, flags := range [][]string{nil, {flagPersistent}, {flagPersistent}} {
+		o := &options{size: 3, priorities: 4, flags: flags, expiration: expiration / 2 * 60_000}
 		p := &producer{limit: maxSequence, random: rand.New(rand.NewPCG(1, 2)), message: newMessage(o, 1, maxFrame, "", "q")}
 		seen := map[uint8]bool{}
 		for frames := p.append(nil, 200, 0); len(frames) > 0; frames = frames[len(p.frames):] {
@@ -227,7 +227,8 @@ func TestPriorities(t *testing.T) {
 				t.Fatal(err)
 			}
 			properties, err := wire.ParseProperties(h.Properties)
-			if err != nil || !properties.Has(wire.FlagPriority) || properties.Has(wire.FlagDeliveryMode) != o.persistent() {
+			if err != nil || !properties.Has(wire.FlagPriority) || properties.Has(wire.FlagDeliveryMode) != o.persistent() ||
+				(properties.Expiration == "60000") != (o.expiration > 0) {
 				t.Fatalf("properties are %+v, %v", properties, err)
 			}
 			seen[properties.Priority] = true

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -86,6 +87,12 @@ func newMessage(o *options, channel uint16, frameMax int, exchange, key string) 
 	if o.priorities > 0 {
 		properties.Flags |= wire.FlagPriority
 	}
+	afterPriority := 0 // bytes of the properties behind it
+	if o.expiration > 0 {
+		properties.Flags |= wire.FlagExpiration
+		properties.Expiration = strconv.Itoa(o.expiration)
+		afterPriority = 1 + len(properties.Expiration)
+	}
 	frames := wire.AppendMethod(nil, channel, &wire.BasicPublish{
 		Exchange: exchange, RoutingKey: key, Mandatory: o.mandatory(),
 	})
@@ -93,7 +100,7 @@ func newMessage(o *options, channel uint16, frameMax int, exchange, key string) 
 	return message{
 		bodyAt:     len(frames) + wire.FrameOverhead + len(header) + wire.FrameHeaderSize,
 		priorities: o.priorities,
-		priorityAt: len(frames) + wire.FrameHeaderSize + len(header) - 1, // the last of the properties
+		priorityAt: len(frames) + wire.FrameHeaderSize + len(header) - 1 - afterPriority,
 		frames:     wire.AppendContent(frames, channel, frameMax, header, make([]byte, o.size)),
 	}
 }
