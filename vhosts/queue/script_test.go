@@ -355,7 +355,7 @@ func (s *script) print() error {
 	for _, d := range s.fx.Dead {
 		s.printf("%s:", d.Reason)
 		for _, n := range d.AppendNumbers(nil) {
-			s.printf(" %d", n)
+			s.printf(" %s", show(n))
 		}
 		s.printf("\n")
 		s.dead = append(s.dead, d.Run)
