@@ -23,17 +23,13 @@ type death struct {
 // keys are the routing keys with which the message came.
 func (d *death) keys() []string { return append([]string{d.key}, d.cc...) }
 
-// record writes the death into a message's content header: the x-death list with
-// its most recent entry first, the names of the first and the last death, and no
+// record writes the death into a message's properties: the x-death list with its
+// most recent entry first, the names of the first and the last death, and no
 // expiration. tracked says that the headers are already the broker's from an
 // earlier death; otherwise the client wrote what is there, and it counts for
 // nothing. It returns the list besides.
-func (d *death) record(header []byte, tracked bool) (_ []byte, deaths wire.Array, _ *wire.Error) {
-	h, err := wire.ParseHeader(header)
-	if err != nil {
-		return nil, nil, err
-	}
-	p, err := wire.ParseProperties(h.Properties)
+func (d *death) record(properties []byte, tracked bool) (_ []byte, deaths wire.Array, _ *wire.Error) {
+	p, err := wire.ParseProperties(properties)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -59,7 +55,7 @@ func (d *death) record(header []byte, tracked bool) (_ []byte, deaths wire.Array
 	p.Headers = append(set, p.Headers...).Sorted()
 	p.Flags = p.Flags&^wire.FlagExpiration | wire.FlagHeaders
 	p.Expiration = ""
-	return wire.AppendHeader(nil, h.BodySize, wire.AppendProperties(nil, &p)), deaths, nil
+	return wire.AppendProperties(nil, &p), deaths, nil
 }
 
 // prepend adds the death to the list: an entry for the same queue and reason is

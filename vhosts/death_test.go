@@ -155,7 +155,7 @@ func TestDeathRecord(t *testing.T) {
 			got := header
 			for i, d := range test.deaths {
 				var err *wire.Error
-				if got, _, err = d.record(got, test.tracked || i > 0); err != nil {
+				if got, _, err = d.recordHeader(got, test.tracked || i > 0); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -176,7 +176,7 @@ func TestDeathRecordErrors(t *testing.T) {
 	t.Parallel()
 	for _, header := range [][]byte{nil, []byte("short"), wire.AppendHeader(nil, 1, []byte{0xff, 0xff, 1})} {
 		d := deathAt("a", 10, "xa", "k")
-		if got, _, err := d.record(header, false); err == nil {
+		if got, _, err := d.recordHeader(header, false); err == nil {
 			t.Errorf("header %x became %x without an error", header, got)
 		}
 	}
@@ -202,7 +202,7 @@ func TestDeathHistory(t *testing.T) {
 			d := deathAt(e.queue, int64(i), "x", "k")
 			d.reason = e.reason
 			var err *wire.Error
-			if header, _, err = d.record(header, i > 0); err != nil {
+			if header, _, err = d.recordHeader(header, i > 0); err != nil {
 				t.Fatal(err)
 			}
 			at := slices.IndexFunc(model, func(o entry) bool { return o.queue == e.queue && o.reason == e.reason })
@@ -249,7 +249,7 @@ func FuzzDeathRecord(f *testing.F) {
 		}
 		for i := range 3 {
 			d := deathAt("a", int64(i), "x", "k", ccOf(v.Headers)...)
-			if header, _, err = d.record(header, i > 0); err != nil {
+			if header, _, err = d.recordHeader(header, i > 0); err != nil {
 				t.Fatalf("death %d: %v", i, err)
 			}
 			if h, err = wire.ParseHeader(header); err != nil {
@@ -267,4 +267,14 @@ func FuzzDeathRecord(f *testing.F) {
 			t.Fatalf("count is %v", count)
 		}
 	})
+}
+
+// recordHeader is record for a content header.
+func (d *death) recordHeader(header []byte, tracked bool) ([]byte, wire.Array, *wire.Error) {
+	h, err := wire.ParseHeader(header)
+	if err != nil {
+		return nil, nil, err
+	}
+	properties, deaths, err := d.record(h.Properties, tracked)
+	return wire.AppendHeader(nil, h.BodySize, properties), deaths, err
 }

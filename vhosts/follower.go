@@ -252,7 +252,8 @@ func (h *recentHistory) deliver(f *follower, r *remembered, first int) {
 	for i := first; i < r.page.Len(); i++ {
 		envelope, header, body := r.page.Message(i)
 		var properties wire.PropertyView
-		if parsed, err := wire.ParseHeader(header); err == nil {
+		parsed, err := wire.ParseHeader(header)
+		if err == nil {
 			_ = properties.Scan(parsed.Properties) // it was checked when it was published
 		}
 		if f.queue == nil {
@@ -261,7 +262,7 @@ func (h *recentHistory) deliver(f *follower, r *remembered, first int) {
 			if !r.page.Rekeyed(i) {
 				keys = ccOf(properties.Headers)
 			}
-			route = h.vhost.routeTo(&scratch, f.exchange, string(e.RoutingKey()), keys, header)
+			route = h.vhost.routeTo(&scratch, f.exchange, string(e.RoutingKey()), keys, parsed.Properties)
 		}
 		if to := route.For(PriorityOf(&properties)); !to.Nowhere() {
 			persistent := r.persistent && to.Durable

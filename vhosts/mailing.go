@@ -4,6 +4,7 @@
 package vhosts
 
 import (
+	"bytes"
 	"slices"
 	"time"
 
@@ -88,6 +89,8 @@ type mailing struct {
 	copies       [][]int // of each publication the letters that its messages are copies of
 	refused      []mailRefusal
 	lost, waits  []bool // of each letter, whether it has nowhere to go, and whether some queue refused it
+	stamp        stamp  // of the last letter
+	header       []byte // of the last copy
 }
 
 // mailRefusal is a refusal of messages of a mailing's publication.
@@ -110,51 +113,91 @@ func (m *mailing) address(target *deadLetterTarget) {
 // addressOne routes a letter and makes its copy. It returns false if it has no
 // destination.
 func (m *mailing) addressOne(i int, target *deadLetterTarget, scratch *exchanges.Scratch[*Queue], now time.Time) bool {
-	l, q := &m.letters[i], m.source
+	l := &m.letters[i]
 	envelope, header, body := l.page.Message(l.offset)
-	e := wire.PublishView{ExchangeAndKey: envelope}
-	d := death{queue: q.name, reason: l.reason, exchange: string(e.Exchange()), key: string(e.RoutingKey()), at: now}
-	var properties wire.PropertyView
-	var deaths wire.Array
 	h, err := wire.ParseHeader(header)
-	if err == nil {
-		err = properties.Scan(h.Properties)
-	}
-	if err == nil {
-		if !l.page.Rekeyed(l.offset) {
-			d.cc = ccOf(properties.Headers)
-		}
-		header, deaths, err = d.record(header, l.page.Died(l.offset))
+	if err == nil && !m.stamp.fits(l, envelope, h.Properties) {
+		err = m.stamp.make(m.source, target, l, envelope, h.Properties, scratch, now)
 	}
 	if err != nil {
 		// It was checked when it was published: only damage gets here.
+		q := m.source
 		q.vhost.hosts.log.Error("a dead letter cannot be read and is dropped", "vhost", q.vhost.name, "queue", q.name, "error", err)
 		return false
 	}
-	key, cc := d.key, d.cc
-	if target.rekeyed {
-		key, cc = target.key, nil
-	}
-	route := q.vhost.routeTo(scratch, target.exchange, key, cc, header)
-	if l.reason != queue.Rejected {
-		route = route.without(func(target *Queue) bool { return cycle(deaths, target.name) })
-	}
+	s := &m.stamp
+	route := s.route
 	if len(l.took) > 0 {
-		route = route.without(func(target *Queue) bool { return slices.Contains(l.took, target) })
+		route = route.without(func(target *Queue) bool { return slices.Contains(l.took, target) }).For(s.priority)
 	}
 	if route.Nowhere() {
 		return len(l.took) > 0
 	}
-	route = route.For(PriorityOf(&properties))
-	envelope = wire.AppendShortString(wire.AppendShortString(nil, target.exchange), key)
-	persistent := properties.DeliveryMode == wire.Persistent && route.Durable
-	page := openPublication(&m.publications, route, persistent, len(envelope)+len(header)+len(body))
-	page.AppendDead(envelope, header, body, target.rekeyed || l.page.Rekeyed(l.offset))
+	m.header = wire.AppendHeader(m.header[:0], h.BodySize, s.properties)
+	persistent := s.persistent && route.Durable
+	page := openPublication(&m.publications, route, persistent, len(s.envelope)+len(m.header)+len(body))
+	page.AppendDead(s.envelope, m.header, body, s.rekeyed)
 	for len(m.copies) < len(m.publications) {
 		m.copies = append(m.copies, nil)
 	}
 	m.copies[len(m.publications)-1] = append(m.copies[len(m.publications)-1], i)
 	return true
+}
+
+// stamp is what the copy of a letter has in place of the original's envelope and
+// properties, and where it goes. Letters are often alike in all that decides this,
+// and then it is worked out once for all of them.
+type stamp struct {
+	fresh  bool // nothing else than what follows decided
+	from   letter
+	before struct{ envelope, properties []byte } // of the letter it was made for
+
+	envelope, properties []byte
+	rekeyed, persistent  bool
+	priority             Priority
+	route                *Route
+}
+
+// fits reports whether the stamp is the one for a letter too.
+func (s *stamp) fits(l *letter, envelope, properties []byte) bool {
+	return s.fresh && l.reason == s.from.reason &&
+		l.page.Died(l.offset) == s.from.page.Died(s.from.offset) && l.page.Rekeyed(l.offset) == s.from.page.Rekeyed(s.from.offset) &&
+		bytes.Equal(envelope, s.before.envelope) && bytes.Equal(properties, s.before.properties)
+}
+
+// make works the stamp for a letter of queue q out.
+func (s *stamp) make(q *Queue, target *deadLetterTarget, l *letter, envelope, properties []byte, scratch *exchanges.Scratch[*Queue], now time.Time) *wire.Error {
+	*s = stamp{from: *l}
+	s.before.envelope, s.before.properties = envelope, properties
+	e := wire.PublishView{ExchangeAndKey: envelope}
+	d := death{queue: q.name, reason: l.reason, exchange: string(e.Exchange()), key: string(e.RoutingKey()), at: now}
+	var view wire.PropertyView
+	if err := view.Scan(properties); err != nil {
+		return err
+	}
+	if !l.page.Rekeyed(l.offset) {
+		d.cc = ccOf(view.Headers)
+	}
+	stamped, deaths, err := d.record(properties, l.page.Died(l.offset))
+	if err != nil {
+		return err
+	}
+	s.properties = stamped
+	key, cc := d.key, d.cc
+	if target.rekeyed {
+		key, cc = target.key, nil
+	}
+	s.envelope = wire.AppendShortString(wire.AppendShortString(nil, target.exchange), key)
+	s.rekeyed = target.rekeyed || l.page.Rekeyed(l.offset)
+	s.persistent = view.DeliveryMode == wire.Persistent
+	s.priority = PriorityOf(&view)
+	route := q.vhost.routeTo(scratch, target.exchange, key, cc, stamped)
+	s.fresh = scratch.Constant()
+	if l.reason != queue.Rejected {
+		route = route.without(func(target *Queue) bool { return cycle(deaths, target.name) })
+	}
+	s.route = route.For(s.priority)
+	return nil
 }
 
 // post publishes the copies and takes the originals away, in one proposal; those of

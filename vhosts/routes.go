@@ -157,11 +157,11 @@ func (r *Route) without(skip func(*Queue) bool) *Route {
 }
 
 // routeTo routes a message that the broker itself publishes: to no queue if the
-// exchange does not exist, and to an internal one as to any other. headers is the
-// content header's payload.
-func (v *VHost) routeTo(s *exchanges.Scratch[*Queue], exchange, key string, cc []string, header []byte) *Route {
+// exchange does not exist, and to an internal one as to any other. raw is the
+// message's property flags and list.
+func (v *VHost) routeTo(s *exchanges.Scratch[*Queue], exchange, key string, cc []string, raw []byte) *Route {
 	var properties wire.PropertyView
-	if err := properties.Scan(header[wire.ContentHeaderSize:]); err != nil {
+	if err := properties.Scan(raw); err != nil {
 		return &Route{Err: err}
 	}
 	v.routes.RLock()
