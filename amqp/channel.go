@@ -291,7 +291,7 @@ func (ch *channel) shutdown() {
 	// What a single active consumer holds is back before another one follows it.
 	// Until they leave, consumers of a closed channel grant nothing.
 	for s, numbers := range back {
-		s.queue.Return(s.consumer, numbers)
+		s.queue.Return(s.consumer, numbers, true)
 	}
 	for _, s := range subscriptions {
 		ch.unsubscribe(s)

@@ -72,13 +72,13 @@ func (ch *channel) handleMethod(id wire.MethodID, payload []byte) *wire.Error {
 	case wire.IDBasicNack:
 		tag, multiple, requeue, err := wire.ParseNack(payload[4:])
 		if err == nil {
-			err = ch.settle(tag, multiple, outcomeOf(requeue))
+			err = ch.settle(tag, multiple, outcomeOf(requeue, returned))
 		}
 		return err
 	case wire.IDBasicReject:
 		tag, requeue, err := wire.ParseReject(payload[4:])
 		if err == nil {
-			err = ch.settle(tag, false, outcomeOf(requeue))
+			err = ch.settle(tag, false, outcomeOf(requeue, failed))
 		}
 		return err
 	}

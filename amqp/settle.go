@@ -15,11 +15,15 @@ const (
 	acked outcome = iota
 	rejected
 	returned
+	failed // returned, and the delivery counts as failed
 )
 
-func outcomeOf(requeue bool) outcome {
+// outcomeOf is what a client says with a method: a message that basic.reject puts
+// back has failed, one that basic.nack puts back was given back unharmed (RabbitMQ
+// 4.3, quorum queues).
+func outcomeOf(requeue bool, back outcome) outcome {
 	if requeue {
-		return returned
+		return back
 	}
 	return rejected
 }
@@ -60,6 +64,8 @@ func (c *conn) note(s *subscription, number uint64, what outcome) {
 		s.rejected = append(s.rejected, number)
 	case returned:
 		s.returned = append(s.returned, number)
+	case failed:
+		s.failed = append(s.failed, number)
 	}
 }
 
@@ -69,7 +75,7 @@ func (c *conn) settle() {
 	for i, s := range c.settling {
 		c.settling[i] = nil
 		s.listed = false
-		s.channel.count(len(s.acked), len(s.rejected), len(s.returned))
+		s.channel.count(len(s.acked), len(s.rejected), len(s.returned)+len(s.failed))
 		if len(s.acked) > 0 {
 			s.queue.Settle(s.consumer, s.acked, false)
 		}
@@ -77,14 +83,18 @@ func (c *conn) settle() {
 			s.queue.Settle(s.consumer, s.rejected, true)
 		}
 		if len(s.returned) > 0 {
-			s.queue.Return(s.consumer, s.returned)
+			s.queue.Return(s.consumer, s.returned, false)
+		}
+		if len(s.failed) > 0 {
+			s.queue.Return(s.consumer, s.failed, true)
 		}
 		if s.limited() {
-			for _, q := range s.channel.makeRoom(uint64(len(s.acked) + len(s.rejected) + len(s.returned))) {
+			for _, q := range s.channel.makeRoom(uint64(len(s.acked) + len(s.rejected) + len(s.returned) + len(s.failed))) {
 				q.Dispatch()
 			}
 		}
-		s.acked, s.rejected, s.returned = emptied(s.acked), emptied(s.rejected), emptied(s.returned)
+		s.acked, s.rejected = emptied(s.acked), emptied(s.rejected)
+		s.returned, s.failed = emptied(s.returned), emptied(s.failed)
 	}
 	c.settling = c.settling[:0]
 }

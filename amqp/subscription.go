@@ -22,8 +22,8 @@ type subscription struct {
 
 	// Owned by the connection's reader: messages settled in the running burst that
 	// the queue has not been told about yet, see conn.settle.
-	acked, rejected, returned []uint64
-	listed                    bool // in conn.settling
+	acked, rejected, returned, failed []uint64
+	listed                            bool // in conn.settling
 }
 
 // limited says whether the channel-wide prefetch counts the subscription's
@@ -140,6 +140,9 @@ func (s *subscription) answerGet(d *queue.Delivery) {
 		ch.unacked.add(delivery{tag: ch.lastDelivery, sub: s, number: d.Number(0)})
 	}
 	envelope, header, body := d.Page.Message(int(d.Offset(0)))
+	if d.Tallied() {
+		header = counted(d, 0, header)
+	}
 	exchange, key := splitEnvelope(envelope)
 	ch.conn.writer.sendContent(ch.number, &wire.BasicGetOk{
 		DeliveryTag:  ch.lastDelivery,

@@ -118,7 +118,8 @@ func (ch *channel) takeSettled(t *transaction) (settlements []vhosts.Settlement,
 			groups[key] = i
 			settlements = append(settlements, vhosts.Settlement{
 				Queue: d.sub.queue, Consumer: d.sub.consumer,
-				Rejected: held.what == rejected, Requeue: held.what == returned,
+				Rejected: held.what == rejected, Requeue: held.what == returned || held.what == failed,
+				Failed: held.what == failed,
 			})
 		}
 		settlements[i].Numbers = append(settlements[i].Numbers, d.number)

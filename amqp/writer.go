@@ -236,11 +236,14 @@ func (w *writer) heartbeat() {
 func (w *writer) deliver(channel uint16, consumerTag string, first uint64, d *queue.Delivery) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	oneFrame := min(referenceFrom, w.frameMax-wire.FrameOverhead)
+	oneFrame, tallied := min(referenceFrom, w.frameMax-wire.FrameOverhead), d.Tallied()
 	w.out.grow(int(d.Count) * (d.Page.Bytes()/d.Page.Len() + len(consumerTag) + deliverOverhead))
 	before := len(w.out.buf)
 	for i := range d.Count {
 		envelope, header, body := d.Page.Message(int(d.Offset(i)))
+		if tallied {
+			header = counted(d, i, header)
+		}
 		if len(body) < oneFrame {
 			w.out.buf = wire.AppendDelivery(w.out.buf, channel, consumerTag, first+uint64(i), d.Redelivered, envelope, header, body)
 			continue

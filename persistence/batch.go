@@ -30,7 +30,7 @@ func (w *batchWriter) record(r *Record) error {
 	switch r.kind {
 	case kindPutRun:
 		return w.putRun(r.run)
-	case kindSettle:
+	case kindSettle, kindCount:
 		return w.mark(r.share)
 	case kindDrop:
 		return w.drop(r.share)
@@ -57,6 +57,9 @@ func foresee(records []Record) {
 		switch r.kind {
 		case kindSettle:
 			r.share.settled = r.settled
+			r.share.unmarked = true
+		case kindCount:
+			r.share.counts = r.rare.value
 			r.share.unmarked = true
 		case kindDrop:
 			r.share.dropped.Store(true)
@@ -157,9 +160,10 @@ func (w *batchWriter) mark(sh *Share) error {
 	if !sh.unmarked || !sh.written || sh.run.volatile || sh.dropped.Load() {
 		return nil
 	}
-	op := w.batch.SetDeferred(entryKeyLen, sealLen+settledPayloadLen)
+	op := w.batch.SetDeferred(entryKeyLen, sealLen+settledPayloadLen+len(sh.counts))
 	putEntryKey(op.Key, spaceSettled, sh.queue, sh.first)
 	sh.settled.put(op.Value[sealLen:])
+	copy(op.Value[sealLen+settledPayloadLen:], sh.counts)
 	seal(op.Key, op.Value)
 	sh.marked, sh.unmarked = true, false
 	return op.Finish()

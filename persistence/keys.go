@@ -17,6 +17,9 @@ import "encoding/binary"
 //	condemned  'p' queue(8) first(8) last(8)
 //	body       'b' group(8) index(8) part(4)
 //
+// A settled mark is a bitmap, and behind it, if some of the run's messages came back to
+// a queue that counts deliveries, how often each was delivered.
+//
 // An entry says where the body of a run is, how many messages it has, and when they
 // arrived; if they have times of their own, as they expire one by one, those too:
 // what is due in a queue is told from its directory, without further keys.

@@ -75,7 +75,7 @@ func FuzzUnseal(f *testing.F) {
 		}
 		for _, decode := range []func() error{
 			func() error { _, err := unsealEntry(key, value, 7); return err },
-			func() error { _, err := unsealSettled(key, value, 7); return err },
+			func() error { _, _, err := unsealSettled(key, value, 7); return err },
 			func() error { _, err := unsealNumber(key, value, 7); return err },
 		} {
 			if err := decode(); err != nil && !errors.Is(err, ErrDamaged) {

@@ -15,6 +15,7 @@ const (
 	kindReclaim
 	kindSetConfig
 	kindDeleteConfig
+	kindCount
 )
 
 // Record states one thing that was decided and is to be stored. Records are
@@ -48,6 +49,13 @@ func PutRun(r *Run) Record {
 // settled, propose [Drop] instead.
 func Settle(sh *Share, settled Settled) Record {
 	return Record{kind: kindSettle, share: sh, settled: settled}
+}
+
+// Count states what is known of how often the share's messages were delivered, in the
+// caller's own encoding, which replaces the one before. counts belongs to the store
+// from then on. It is kept beside what is settled, and of volatile runs not at all.
+func Count(sh *Share, counts []byte) Record {
+	return Record{kind: kindCount, share: sh, rare: &rareRecord{value: counts}}
 }
 
 // Drop forgets the share, and the run's body with its last share. A share may
@@ -108,6 +116,8 @@ func (r *Record) prepare(group uint64) int64 {
 		return recordCost + int64(r.run.size)
 	case kindReclaim:
 		return recordCost + int64(len(r.rare.reclaimed.entries)*bodyKeyLen)
+	case kindCount:
+		return recordCost + int64(len(r.rare.value))
 	case kindSetConfig:
 		return recordCost + int64(len(r.rare.key)+len(r.rare.value))
 	default:

@@ -83,7 +83,8 @@ type RecoveredRun struct {
 	Bytes   uint64
 	Settled Settled // which of the messages are settled
 	Times   Times
-	Place   Place // for Warm
+	Place   Place  // for Warm
+	Counts  string // as given to Count, empty if it was not
 }
 
 // Recover calls visit for each run in the directories of all queues, in the
@@ -161,9 +162,11 @@ func (r *recovery) entry(key, value []byte) error {
 		return nil
 	}
 	run := RecoveredRun{Queue: queue, First: first, Count: e.count, Bytes: e.bytes, Place: e.place(), Times: e.times}
-	if run.Settled, err = r.mark(queue, first); err != nil {
+	var counts []byte
+	if run.Settled, counts, err = r.mark(queue, first); err != nil {
 		return err
 	}
+	run.Counts = string(counts)
 	exists, err := r.visit(&run)
 	if err != nil || exists {
 		return err
@@ -189,17 +192,17 @@ func (r *recovery) isCondemned(queue, first uint64) bool {
 
 // mark returns the settled mark of an entry. Entries and marks have the same
 // order.
-func (r *recovery) mark(queue, first uint64) (s Settled, err error) {
+func (r *recovery) mark(queue, first uint64) (s Settled, counts []byte, err error) {
 	key := entryKey(spaceSettled, queue, first)
 	for r.marks.Valid() && string(r.marks.Key()) < string(key) {
 		r.marks.Next()
 	}
 	if !r.marks.Valid() || string(r.marks.Key()) != string(key) {
-		return s, r.marks.Error()
+		return s, nil, r.marks.Error()
 	}
 	value, err := r.marks.ValueAndErr()
 	if err != nil {
-		return s, err
+		return s, nil, err
 	}
 	return unsealSettled(key, value, queue)
 }

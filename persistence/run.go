@@ -140,6 +140,7 @@ type Share struct {
 	marked   bool    // so is a settled mark
 	unmarked bool    // settled is newer than the mark on disk
 	settled  Settled // the latest bitmap taken
+	counts   []byte  // the latest counts taken, see Count
 }
 
 // Queue returns the id of the queue that holds the share.
@@ -208,6 +209,10 @@ func (s *Store) Warm(p Place, queue, first uint64, count uint32, bytes uint64, s
 	sh.stored.Store(true)
 	return sh
 }
+
+// Counted tells a share that was just made by [Store.Warm] what [Count] was last given
+// for it, if it was.
+func (sh *Share) Counted(counts []byte) { sh.counts, sh.marked = counts, true }
 
 // sharedBodies are the runs on disk that more than one queue has a share in, and
 // how many do. What a single queue has needs no count.

@@ -189,16 +189,20 @@ func (s Settled) put(dst []byte) {
 	}
 }
 
-// unsealSettled verifies and decodes a settled mark.
-func unsealSettled(key, value []byte, queue uint64) (s Settled, err error) {
-	p, err := unsealFixed(key, value, queue, settledPayloadLen)
+// unsealSettled verifies and decodes a settled mark. The counts are empty for most,
+// and alias value.
+func unsealSettled(key, value []byte, queue uint64) (s Settled, counts []byte, err error) {
+	p, err := unseal(key, value, queue)
+	if err == nil && len(p) < settledPayloadLen {
+		err = damaged(key, queue, "payload has %d bytes, not %d", len(p), settledPayloadLen)
+	}
 	if err != nil {
-		return s, err
+		return s, nil, err
 	}
 	for i := range s {
 		s[i] = binary.BigEndian.Uint64(p[8*i:])
 	}
-	return s, nil
+	return s, p[settledPayloadLen:], nil
 }
 
 // sealNumber returns the sealed value of a single number.

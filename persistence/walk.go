@@ -66,7 +66,7 @@ func (w *walk) marks() error {
 		if err := checkEntryKey(key); err != nil {
 			return err
 		}
-		_, err := unsealSettled(key, value, 0)
+		_, _, err := unsealSettled(key, value, 0)
 		return err
 	})
 }
@@ -136,7 +136,7 @@ func (w *walk) mark(queue, first uint64) (s Settled) {
 	if err != nil {
 		return s
 	}
-	if s, err = unsealSettled(key, value, queue); err != nil {
+	if s, _, err = unsealSettled(key, value, queue); err != nil {
 		s = Settled{}
 	}
 	_ = closer.Close() // returns a block to the cache

@@ -61,7 +61,7 @@ var arguments = slices.Concat([]argument{
 	{"x-queue-version", classic, queueVersion, true},
 	{"x-queue-leader-locator", both, oneOf("invalid_queue_locator_arg", "client-local", "balanced", "random", "least-leaders"), true},
 	{"x-quorum-initial-group-size", quorum, positive, true},
-	{"x-delivery-limit", both, integer, false},
+	{"x-delivery-limit", both, integer, true},
 	{"x-consumer-timeout", both, positiveMilliseconds, false},
 	{"x-consumer-disconnected-timeout", quorum, positiveMilliseconds, true}, // a broker that is alone loses no consumers so
 	{"x-delayed-retry-type", both, oneOf("invalid_delayed_retry_type", "all", "failed", "returned", "disabled"), false},

@@ -144,7 +144,7 @@ func crash(t *testing.T, seed uint64) {
 		}
 	}
 	q.Settle(in.Consumer, settle, false)
-	q.Return(in.Consumer, keep)
+	q.Return(in.Consumer, keep, false)
 	last := after.restart(t, clone)
 	if got := drain(t, last.queue(t, "q")); got != strings.Join(kept, " ") {
 		t.Errorf("after an orderly stop there are\n%s\nwant\n%s", got, strings.Join(kept, " "))
@@ -205,7 +205,7 @@ func consumeUntil(t *testing.T, b *broker, stop <-chan struct{}, acked *sync.Map
 			}
 		}
 		q.Settle(in.Consumer, settle, false)
-		q.Return(in.Consumer, back)
+		q.Return(in.Consumer, back, false)
 	}
 }
 

@@ -93,7 +93,7 @@ func rejectAndCrash(t *testing.T, seed uint64) {
 		consume(t, target, out)
 		messages := out.take(2 * rounds)
 		target.Cancel(out.Consumer)
-		target.Return(out.Consumer, numbersOf(messages))
+		target.Return(out.Consumer, numbersOf(messages), false)
 	}
 	last := b.restart(t, fs)
 	for name, want := range map[string]int{"q": 0, "one": 2 * rounds, "two": 2 * rounds} {

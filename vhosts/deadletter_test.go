@@ -256,7 +256,7 @@ func TestRejectOnward(t *testing.T) {
 		consume(t, q, in.inbox)
 		in.take(1)
 		q.Cancel(in.Consumer)
-		q.Return(in.Consumer, []uint64{in.mail[0].number})
+		q.Return(in.Consumer, []uint64{in.mail[0].number}, false)
 		m := in.mail[0]
 		if got := m.deaths(t); !reflect.DeepEqual(got, want) {
 			t.Errorf("in %s deaths are\n%v, want\n%v", step.to, got, want)

@@ -59,7 +59,7 @@ func TestDeleteQueue(t *testing.T) {
 			}
 			// What comes too late is without effect.
 			q.Settle(in.Consumer, []uint64{0}, false)
-			q.Return(in.Consumer, []uint64{0})
+			q.Return(in.Consumer, []uint64{0}, false)
 			wantError(t, q.Consume(in.Consumer, false, func() {}), wire.NotFound, "no queue 'q' in vhost '/'")
 			wantError(t, q.Get(in.Consumer), wire.NotFound, "no queue 'q' in vhost '/'")
 		})
@@ -213,7 +213,7 @@ func TestRefusedDelivery(t *testing.T) {
 	late := newInbox("late", false, 0)
 	late.close()
 	other.close()
-	q.Return(other.Consumer, []uint64{0})
+	q.Return(other.Consumer, []uint64{0}, false)
 	wantError(t, q.Get(late.Consumer), 0, "")
 	other.mu.Lock()
 	other.closed = false

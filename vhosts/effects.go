@@ -76,6 +76,11 @@ func (q *Queue) collectLocked() {
 			q.records = append(q.records, persistence.Settle(share, persistence.Settled(r.Settled())))
 		}
 	}
+	for _, r := range q.fx.Counted {
+		if share, ok := r.Stored.(*persistence.Share); ok && !r.Done() && !r.Volatile {
+			q.records = append(q.records, persistence.Count(share, r.AppendTallies(nil)))
+		}
+	}
 	for _, r := range q.fx.Done {
 		if share, ok := r.Stored.(*persistence.Share); ok {
 			q.records = append(q.records, persistence.Drop(share))

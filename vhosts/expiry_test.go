@@ -144,7 +144,7 @@ func TestExpiryOfReturned(t *testing.T) {
 		messages := in.take(2)
 		q.Cancel(in.Consumer)
 		c.pass(b, 500*time.Millisecond)
-		q.Return(in.Consumer, []uint64{messages[0].number})
+		q.Return(in.Consumer, []uint64{messages[0].number}, false)
 		c.pass(b, 499*time.Millisecond)
 		if left(q) != 1 {
 			t.Fatalf("%d ready, want 1", left(q))
@@ -153,7 +153,7 @@ func TestExpiryOfReturned(t *testing.T) {
 		if left(q) != 0 || q.Stats().Unacked != 1 {
 			t.Fatalf("%d ready and %d unacked, want 0 and 1", left(q), q.Stats().Unacked)
 		}
-		q.Return(in.Consumer, []uint64{messages[1].number})
+		q.Return(in.Consumer, []uint64{messages[1].number}, false)
 		if left(q) != 0 {
 			t.Fatalf("%d ready, want none", left(q))
 		}

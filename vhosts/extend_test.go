@@ -51,7 +51,7 @@ func TestSmallPublicationsShareARun(t *testing.T) {
 		r.want(t)
 	}
 	b.publish(t, "", "q", true, nil, "last")
-	q.Return(get.Consumer, []uint64{first.number})
+	q.Return(get.Consumer, []uint64{first.number}, false)
 	b = b.restart(t, fs)
 	mail := collect(t, b.queue(t, "q"), 21)
 	for i, m := range mail {

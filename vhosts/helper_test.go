@@ -296,7 +296,7 @@ func drain(t testing.TB, q *Queue) string {
 	consume(t, q, in)
 	messages := in.take(ready)
 	q.Cancel(in.Consumer)
-	q.Return(in.Consumer, numbersOf(messages))
+	q.Return(in.Consumer, numbersOf(messages), false)
 	return bodiesOf(messages)
 }
 

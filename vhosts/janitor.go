@@ -308,6 +308,9 @@ func (j *janitor) replace(q *Queue, r *queue.Run, m *member) {
 	page.Hold() // the store's
 	q.records = append(q.records, persistence.Drop(m.share), persistence.PutRun(run),
 		persistence.Settle(share, persistence.Settled(r.Settled())))
+	if r.Tallied() {
+		q.records = append(q.records, persistence.Count(share, r.AppendTallies(nil)))
+	}
 	q.proposeLocked()
 	q.engine.ReleasePages()
 	q.countResidentLocked()

@@ -101,5 +101,9 @@ func (k *keeper) Chill(r *queue.Run) (queue.Place, bool) {
 
 // Warm implements [queue.Keeper].
 func (k *keeper) Warm(r *queue.Run, p queue.Place) any {
-	return k.vhost.hosts.store.Warm(persistence.Place(p), k.id, r.First, r.Count, r.Bytes, persistence.Settled(r.Settled()))
+	share := k.vhost.hosts.store.Warm(persistence.Place(p), k.id, r.First, r.Count, r.Bytes, persistence.Settled(r.Settled()))
+	if r.Tallied() {
+		share.Counted(r.AppendTallies(nil))
+	}
+	return share
 }

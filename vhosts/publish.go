@@ -118,7 +118,7 @@ func (o *outcome) put(r *Route, page *queue.Page, persistent bool, now uint64) [
 func (o *outcome) settle(s *Settlement) {
 	letters := false
 	if s.Requeue {
-		letters = s.Queue.giveBack(s.Consumer, s.Numbers)
+		letters = s.Queue.giveBack(s.Consumer, s.Numbers, s.Failed)
 	} else {
 		o.records, letters = s.Queue.settleInto(o.records, s)
 	}
@@ -183,6 +183,7 @@ type Settlement struct {
 	Numbers  []uint64
 	Rejected bool // by reject or nack, not by ack
 	Requeue  bool
+	Failed   bool // with Requeue: their delivery counts as failed
 
 	forwarded bool // a dead letter: counted and credited when it began to leave
 }

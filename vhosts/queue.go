@@ -310,24 +310,34 @@ func (q *Queue) settleLocked(s *Settlement) {
 	}
 }
 
-// Return puts unacked messages of consumer c back to their places. It sorts
-// numbers.
-func (q *Queue) Return(c *queue.Consumer, numbers []uint64) {
-	if q.giveBack(c, numbers) {
+// Return puts unacked messages of consumer c back to their places; failed says that
+// their deliveries count as failures, of which a message may have only so many. It
+// sorts numbers.
+func (q *Queue) Return(c *queue.Consumer, numbers []uint64, failed bool) {
+	if q.giveBack(c, numbers, failed) {
 		q.vhost.hosts.forwarder.forward(q)
 	}
 }
 
 // giveBack is Return without forwarding the letters that this may make; it reports
 // whether there are any.
-func (q *Queue) giveBack(c *queue.Consumer, numbers []uint64) (letters bool) {
+func (q *Queue) giveBack(c *queue.Consumer, numbers []uint64, failed bool) (letters bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.deleted {
 		return false
 	}
 	q.stats.Requeued += uint64(len(numbers))
-	q.engine.Return(numbers)
+	within := len(numbers)
+	if limit := q.settings.Load().deliveryLimit; limit != unset || q.Quorum() {
+		within = q.engine.Count(numbers, failed, limit, &q.fx)
+	}
+	q.engine.Return(numbers[:within])
+	if over := numbers[within:]; len(over) > 0 {
+		if err := q.engine.Expel(over, queue.DeliveryLimit, &q.fx); err != nil {
+			q.vhost.hosts.broken(q, err)
+		}
+	}
 	q.engine.Credit(c, uint32(len(numbers)))
 	q.dispatchLocked()
 	return len(q.letters) > 0

@@ -166,7 +166,7 @@ func (v *VHost) restoreWindow(e *entry) {
 func (q *Queue) restoreRun(r *persistence.RecoveredRun) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if err := q.engine.Restore(r.First, r.Count, r.Bytes, queue.Bitmap(r.Settled), queue.Place(r.Place), queue.Times(r.Times)); err != nil {
+	if err := q.engine.Restore(r.First, r.Count, r.Bytes, queue.Bitmap(r.Settled), queue.Place(r.Place), queue.Times(r.Times), []byte(r.Counts)); err != nil {
 		return fmt.Errorf("directory of queue %q: %w", q.name, err)
 	}
 	return nil

@@ -325,7 +325,7 @@ func TestRedeliveredAfterStop(t *testing.T) {
 			}
 			q.Cancel(in.Consumer)
 			q.Settle(in.Consumer, []uint64{0}, false)
-			q.Return(in.Consumer, []uint64{1})
+			q.Return(in.Consumer, []uint64{1}, false)
 			b.sync(t)
 			if test.orderly {
 				b.stop(t)
@@ -403,7 +403,7 @@ func TestBacklogOnDisk(t *testing.T) {
 		}
 		q.Cancel(in.Consumer)
 		waiting := in.take(in.waiting())
-		q.Return(in.Consumer, numbersOf(waiting))
+		q.Return(in.Consumer, numbersOf(waiting), false)
 		b = b.restart(t, fs)
 		q = b.queue(t, "q")
 		if s := q.Stats(); s.Ready != uint64(2*runs+1-want) {

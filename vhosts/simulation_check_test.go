@@ -75,7 +75,7 @@ func readQueue(b *broker, name string, ready int, log *errorLog) ([]*simContent,
 	for _, m := range contents {
 		numbers = append(numbers, m.number)
 	}
-	q.Return(c, numbers)
+	q.Return(c, numbers, false)
 	return contents, err
 }
 

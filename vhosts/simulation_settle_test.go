@@ -207,7 +207,7 @@ func (c *simClient) putBack(k *simConsumer, some []*simEntry) {
 		k.forget(e)
 	}
 	c.issue("put back %v of %s", namesOf(some), k.queue.name)
-	c.shell(k.queue).Return(&k.Consumer, entryNumbers(some))
+	c.shell(k.queue).Return(&k.Consumer, entryNumbers(some), false)
 }
 
 // reject takes messages out of the model, at once or, if they are dead-lettered,

@@ -212,7 +212,7 @@ func (l *log) checkRun(c *census, r *Run) error {
 			c.ready++
 		}
 	}
-	if r.aside != nil && (r.aside.departs == 0 || r.aside.departs != r.aside.leaving.Count()) {
+	if r.aside != nil && (r.aside.empty() || r.aside.departs != r.aside.leaving.Count()) {
 		return fmt.Errorf("run %d counts %d leaving messages but marks %d", r.First, r.aside.departs, r.aside.leaving.Count())
 	}
 	if n := r.settled.NextSet(r.Count, MaxRunMessages); r.Count < MaxRunMessages && n < MaxRunMessages {

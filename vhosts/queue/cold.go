@@ -31,7 +31,7 @@ type Keeper interface {
 // is gone as a whole leaves nothing but its numbers behind. Runs come in order of
 // their numbers, which may have gaps between runs, before anything is appended. The
 // engine must have a Keeper.
-func (e *Engine) Restore(first uint64, count uint32, bytes uint64, settled Bitmap, place Place, times Times) error {
+func (e *Engine) Restore(first uint64, count uint32, bytes uint64, settled Bitmap, place Place, times Times, tallies []byte) error {
 	l := e.level(Level(first))
 	if first < l.next || count == 0 || count > MaxRunMessages || l.dir.tail.len() > 0 {
 		return fmt.Errorf("run of %d messages from number %d does not follow number %d", count, first, l.next)
@@ -52,6 +52,13 @@ func (e *Engine) Restore(first uint64, count uint32, bytes uint64, settled Bitma
 	}
 	l.ready += uint64(r.live())
 	e.bytes += r.liveBytes()
+	counts, err := parseTallies(tallies, count)
+	if err != nil {
+		return fmt.Errorf("run of %d messages from number %d: %w", count, first, err)
+	}
+	if counts != nil {
+		r.aside = &aside{tallies: counts}
+	}
 	l.dir.pack(&r, place, e.limits().segmentRuns)
 	return nil
 }
@@ -114,7 +121,7 @@ func (l *log) chill() {
 // chillRun gives up the handle of a run that nobody uses; false if that cannot be
 // done now.
 func (l *log) chillRun(r *Run) (Place, bool) {
-	if r.Page != nil || r.asked || r.sent > 0 || r.Done() || r.aside != nil || r.loading || r.spilling || r.loose || r.thinning || !l.q.Keeper.Stored(r) {
+	if r.Page != nil || r.asked || r.sent > 0 || r.Done() || r.aside != nil && r.aside.departs > 0 || r.loading || r.spilling || r.loose || r.thinning || !l.q.Keeper.Stored(r) {
 		return Place{}, false
 	}
 	p, ok := l.q.Keeper.Chill(r)

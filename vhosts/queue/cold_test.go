@@ -162,7 +162,7 @@ func TestManySmallRunsBecomeFull(t *testing.T) {
 		var e Engine
 		e.Keeper = placer{}
 		for i := range uint64(total) {
-			must(t, e.Restore(i, 1, 16, Bitmap{}, Place{Index: i}, Times{}))
+			must(t, e.Restore(i, 1, 16, Bitmap{}, Place{Index: i}, Times{}, nil))
 		}
 		join(&e, Idle)
 		must(t, e.Check())
@@ -226,7 +226,7 @@ func BenchmarkRestore(b *testing.B) {
 	for b.Loop() {
 		e := Engine{Keeper: placer{}}
 		for i := range uint64(4) {
-			must(b, e.Restore(i*burst, burst, 1024*burst, Bitmap{}, Place{Index: 1<<40 + i}, Times{}))
+			must(b, e.Restore(i*burst, burst, 1024*burst, Bitmap{}, Place{Index: 1<<40 + i}, Times{}, nil))
 		}
 	}
 }

@@ -90,6 +90,7 @@ type Effects struct {
 	Empty      []*Consumer // basic.gets that find nothing after all
 	Dead       []Dead      // messages that are leaving now, in the order they are to leave; see Expel
 	Marked     []*Run      // partly settled: store Settled(); may hold one run twice
+	Counted    []*Run      // messages of it were counted: store AppendTallies; may hold one run twice
 	Done       []*Run      // wholly settled: forget
 	Forgotten  []Interval  // forget every stored run whose First lies in one of them
 	Spills     []*Run      // store the page, which is in memory only, and call Spilled
@@ -109,6 +110,8 @@ func (fx *Effects) Reset() {
 	clear(fx.Empty)
 	clear(fx.Spills)
 	clear(fx.Dead)
+	clear(fx.Counted)
+	fx.Counted = fx.Counted[:0]
 	fx.Dead = fx.Dead[:0]
 	fx.Deliveries, fx.Empty = fx.Deliveries[:0], fx.Empty[:0]
 	fx.Forgotten, fx.Spills = fx.Forgotten[:0], fx.Spills[:0]

@@ -240,7 +240,7 @@ func (e *Engine) stopLeaving(numbers []uint64, what func(l *log, r *Run, offsets
 			r.aside.leaving.Clear(offset)
 			r.aside.departs--
 			offsets = append(offsets, offset)
-			if r.aside.departs == 0 {
+			if r.aside.empty() {
 				r.aside = nil
 			}
 		}
@@ -254,7 +254,7 @@ func (e *Engine) stopLeaving(numbers []uint64, what func(l *log, r *Run, offsets
 		e.leavingBytes -= int64(len(offsets)) * r.averageBytes()
 		what(l, r, offsets)
 		l.reweigh(r, before)
-		if r.aside == nil {
+		if r.aside == nil || r.aside.departs == 0 {
 			l.repack(r.First)
 		}
 		l.compact()
@@ -292,7 +292,7 @@ func (l *log) repack(number uint64) {
 		return
 	}
 	for _, r := range l.dir.cold[i].warm.all() {
-		if r.aside != nil {
+		if r.aside != nil && r.aside.departs > 0 {
 			return
 		}
 	}

@@ -12,7 +12,11 @@ import (
 // inMemory says whether the page of the next ready message is there.
 func (m *machine) inMemory(number uint64) bool {
 	dir := &m.engine.find(Level(number)).dir
-	for _, list := range []*runs{&dir.head, &dir.tail} {
+	lists := []*runs{&dir.head, &dir.tail}
+	for _, s := range dir.cold {
+		lists = append(lists, &s.warm)
+	}
+	for _, list := range lists {
 		if i := list.find(number, 0); i >= 0 {
 			return list.at(i).Page != nil
 		}

@@ -590,7 +590,7 @@ func (m *machine) recoverLevel(t *rapid.T, level uint8) {
 		m.model.messages = slices.DeleteFunc(m.model.messages, func(q *modelMessage) bool {
 			return q.number-first < uint64(count) && settled.Has(uint32(q.number-first))
 		})
-		if err := e.Restore(first, uint32(count), uint64(8*count), settled, m.keeper.restore(first, count), Times{}); err != nil {
+		if err := e.Restore(first, uint32(count), uint64(8*count), settled, m.keeper.restore(first, count), Times{}, nil); err != nil {
 			t.Fatal(err)
 		}
 		if int(settled.Count()) == count {

@@ -63,8 +63,9 @@ func (r *Run) end() uint64 { return r.First + uint64(r.Count) }
 
 // aside is what is known of single messages of a run, if there is anything.
 type aside struct {
-	leaving Bitmap // messages on their way out, see Expel
-	departs uint32 // set bits in leaving
+	leaving Bitmap  // messages on their way out, see Expel
+	departs uint32  // set bits in leaving
+	tallies []Tally // how often each was delivered before; nil if none came back to be counted
 }
 
 // isLeaving reports whether the message at offset is on its way out.

@@ -135,7 +135,7 @@ func (s *script) run(command string, args []string) error {
 			settled.Set(uint32(n - number(0)))
 		}
 		before := maps.Clone(s.keeper.cold)
-		if err := e.Restore(number(0), uint32(number(1)), 10*number(1), settled, s.keeper.restore(number(0), int(number(1))), Times{}); err != nil {
+		if err := e.Restore(number(0), uint32(number(1)), 10*number(1), settled, s.keeper.restore(number(0), int(number(1))), Times{}, nil); err != nil {
 			s.keeper.cold = before
 			s.printf("refused: %v\n", err)
 		}

@@ -63,6 +63,7 @@ const (
 	tagArrived // at another time than the run before
 	tagDue
 	tagStamped
+	tagTallied
 )
 
 // packedMax is the most bytes a packed run can take.
@@ -103,6 +104,11 @@ func (s *segment) pack(r *Run, p Place) {
 		for _, w := range r.settled {
 			b = binary.LittleEndian.AppendUint64(b, w)
 		}
+	}
+	if r.Tallied() {
+		tag |= tagTallied
+		tallies := r.AppendTallies(nil)
+		b = append(binary.AppendUvarint(b, uint64(len(tallies))), tallies...)
 	}
 	if r.Volatile {
 		tag |= tagVolatile
@@ -156,6 +162,14 @@ func (u *unpacker) next(r *Run) Place {
 		}
 		u.packed = u.packed[8*len(r.settled):]
 		r.gone = r.settled.Count()
+	}
+	if tag&tagTallied != 0 {
+		n := u.uvarint()
+		tallies, _ := parseTallies(u.packed[:n], r.Count) // as they were packed
+		u.packed = u.packed[n:]
+		if tallies != nil {
+			r.aside = &aside{tallies: tallies}
+		}
 	}
 	r.Volatile = tag&tagVolatile != 0
 	u.last = mark{r.end(), p, r.Arrived}

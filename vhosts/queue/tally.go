@@ -1,0 +1,131 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package queue
+
+import (
+	"encoding/binary"
+	"errors"
+	"math"
+)
+
+// A queue may count how often its messages were delivered. Only messages that came
+// back have a count that matters, so only their runs keep any.
+
+// Tally is how often a message was delivered before.
+type Tally struct {
+	Acquired uint16 // times that it came back, at most 65535
+	Failed   uint16 // of these, times that it came back as a failure
+}
+
+// Tally is that of the i-th message of the delivery.
+func (d *Delivery) Tally(i uint32) Tally { return d.Run.tally(d.Offset(i)) }
+
+// Tallied reports whether some of the delivery's messages may have been delivered
+// before to be counted.
+func (d *Delivery) Tallied() bool { return d.Redelivered && d.Run.Tallied() }
+
+// Tallied reports whether some of the run's messages have a count.
+func (r *Run) Tallied() bool { return r.aside != nil && r.aside.tallies != nil }
+
+func (r *Run) tally(offset uint32) Tally {
+	if !r.Tallied() {
+		return Tally{}
+	}
+	return r.aside.tallies[offset]
+}
+
+// Count counts that unacked messages come back, failed or unharmed. It moves those to
+// the end of numbers that failed more often than limit, which may be negative for
+// none, and returns how many are left. Those are then to be given to Return, the
+// others to Expel.
+func (e *Engine) Count(numbers []uint64, failed bool, limit int64, fx *Effects) (within int) {
+	var over []uint64
+	var r *Run
+	for _, number := range numbers {
+		if r == nil || number < r.First || number >= r.end() {
+			l := e.find(Level(number))
+			at := -1
+			if l != nil {
+				at = l.dir.head.find(number, 0)
+			}
+			if at < 0 { // Return tells
+				numbers[within] = number
+				within++
+				continue
+			}
+			r = l.dir.head.at(at)
+			fx.Counted = append(fx.Counted, r)
+		}
+		if r.aside == nil {
+			r.aside = new(aside)
+		}
+		if r.aside.tallies == nil {
+			r.aside.tallies = make([]Tally, r.Count)
+		}
+		t := &r.aside.tallies[number-r.First]
+		t.Acquired = uint16(min(int(t.Acquired)+1, math.MaxUint16))
+		if failed {
+			t.Failed = uint16(min(int(t.Failed)+1, math.MaxUint16))
+		}
+		if failed && limit >= 0 && int64(t.Failed) > limit {
+			over = append(over, number)
+			continue
+		}
+		numbers[within] = number
+		within++
+	}
+	copy(numbers[within:], over)
+	return within
+}
+
+// empty reports whether nothing is known of single messages any more.
+func (a *aside) empty() bool { return a.departs == 0 && a.tallies == nil }
+
+// AppendTallies appends the stored form of the run's counts: for each message that has
+// one its distance from the one before, Acquired and Failed, as varints.
+func (r *Run) AppendTallies(to []byte) []byte {
+	if !r.Tallied() {
+		return to
+	}
+	last := 0
+	for i, t := range r.aside.tallies {
+		if t == (Tally{}) || r.settled.Has(uint32(i)) {
+			continue
+		}
+		to = binary.AppendUvarint(to, uint64(i-last))
+		to = binary.AppendUvarint(to, uint64(t.Acquired))
+		to = binary.AppendUvarint(to, uint64(t.Failed))
+		last = i
+	}
+	return to
+}
+
+var errTallies = errors.New("delivery counts are malformed")
+
+// parseTallies reads the stored form of the counts of a run of count messages.
+func parseTallies(b []byte, count uint32) ([]Tally, error) {
+	if len(b) == 0 {
+		return nil, nil
+	}
+	tallies := make([]Tally, count)
+	at := uint64(0)
+	for len(b) > 0 {
+		var values [3]uint64
+		for i := range values {
+			v, n := binary.Uvarint(b)
+			if n <= 0 {
+				return nil, errTallies
+			}
+			values[i], b = v, b[n:]
+		}
+		if values[0] >= uint64(count) || values[1] > math.MaxUint16 || values[2] > math.MaxUint16 {
+			return nil, errTallies
+		}
+		if at += values[0]; at >= uint64(count) {
+			return nil, errTallies
+		}
+		tallies[at] = Tally{uint16(values[1]), uint16(values[2])}
+	}
+	return tallies, nil
+}
