@@ -22,13 +22,15 @@ type exchange struct {
 	Internal   bool           `json:"internal"`
 	Arguments  map[string]any `json:"arguments"`
 	Policy     *string        `json:"policy"`
+	// LagoMQ's own: duplicates dropped since it was made or recovered.
+	Deduplicated uint64 `json:"deduplicated"`
 }
 
 func newExchange(v *vhosts.VHost, x *vhosts.Exchange) exchange {
 	return exchange{
 		Name: textJSON(x.Name), VHost: v.Name(), Type: x.Type,
 		Durable: x.Durable, AutoDelete: x.AutoDelete, Internal: x.Internal, Arguments: tableJSON(x.Arguments),
-		Policy: textOrNull(v.ExchangePolicies(x.Name).Policy()),
+		Policy: textOrNull(v.ExchangePolicies(x.Name).Policy()), Deduplicated: v.ExchangeDuplicates(x.Name),
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/lagomq/lagomq/amqp"
 	"github.com/lagomq/lagomq/vhosts"
+	engine "github.com/lagomq/lagomq/vhosts/queue"
 )
 
 // idleFormat is how RabbitMQ 4.3 writes times: RFC 3339 with milliseconds, in UTC.
@@ -40,6 +41,7 @@ type queue struct {
 	MessageBytesPagedOut uint64             `json:"message_bytes_paged_out"`
 	Memory               uint64             `json:"memory"` // bytes
 	Storage              queueStorage       `json:"storage"`
+	Lifecycle            queueLifecycle     `json:"lifecycle"`
 	MessageStats         messageStats       `json:"message_stats"`
 	depth
 }
@@ -50,6 +52,28 @@ type queueStorage struct {
 	Runs          int    `json:"runs"`
 	PackedBytes   int    `json:"packed_bytes"`   // of memory that packed runs take
 	ResidentBytes uint64 `json:"resident_bytes"` // of memory that pages take
+}
+
+// queueLifecycle is how messages come and go, as LagoMQ counts it since the queue was
+// made or recovered.
+type queueLifecycle struct {
+	OldestMessageAge int64             `json:"oldest_message_age"` // milliseconds, 0 if there is none
+	Leaving          uint64            `json:"leaving"`            // on their way to the dead letter exchange
+	Deduplicated     uint64            `json:"deduplicated"`       // not taken, as duplicates
+	Dead             map[string]uint64 `json:"dead"`               // by reason, dead-lettered or not
+}
+
+func newQueueLifecycle(q *vhosts.QueueStats) queueLifecycle {
+	l := queueLifecycle{
+		OldestMessageAge: q.Oldest.Milliseconds(), Leaving: q.Leaving, Deduplicated: q.Counters.Deduplicated,
+		Dead: map[string]uint64{},
+	}
+	for reason, n := range q.Counters.Died {
+		if r := engine.Reason(reason); r != engine.Due {
+			l.Dead[r.String()] = n
+		}
+	}
+	return l
 }
 
 // queueDetail is what is shown of a single queue.
@@ -68,7 +92,7 @@ func (s *Server) newQueue(q *vhosts.QueueStats, owners map[uint64]*amqp.Connecti
 		Consumers: q.Consumers, ExclusiveConsumer: q.ExclusiveConsumer, SingleActiveConsumer: q.SingleActive,
 		MessagesRAM: q.ResidentMessages, MessagesPagedOut: q.Ready + q.Unacked - q.ResidentMessages,
 		MessageBytes: q.Bytes, MessageBytesRAM: q.ResidentBodies, MessageBytesPagedOut: q.Bytes - q.ResidentBodies,
-		Memory: q.Resident + uint64(q.Packed), Storage: queueStorage{q.Runs, q.Packed, q.Resident},
+		Memory: q.Resident + uint64(q.Packed), Storage: queueStorage{q.Runs, q.Packed, q.Resident}, Lifecycle: newQueueLifecycle(q),
 		MessageStats: newMessageStats(&counts, rates), depth: newDepth(&counts, rates),
 	}
 	if p := q.Policies; p != (vhosts.AppliedPolicies{}) {

@@ -307,7 +307,7 @@ func TestPolicyLife(t *testing.T) {
 	b.setPolicy(t, UserPolicy, Policy{Name: "limits", Pattern: "^q", ApplyTo: "queues", Priority: 1,
 		Definition: wire.Table{arg("max-length", int64(50)), arg("message-ttl", int64(1000))}})
 	b.setPolicy(t, OperatorPolicy, Policy{Name: "guard", Pattern: "^q", ApplyTo: "queues",
-		Definition: wire.Table{arg("max-length", int64(60)), arg("expires", int64(7))}})
+		Definition: wire.Table{arg("max-length", int64(60)), arg("expires", int64(7_000_000))}})
 	b.setPolicy(t, UserPolicy, Policy{Name: "spare", Pattern: "^x", Definition: wire.Table{arg("alternate-exchange", "amq.fanout")}})
 	late := b.declare(t, "q.late", "durable", 1)
 	b.declareExchange(t, exchanges.Declaration{Name: "x.late", Type: "fanout", Durable: true})
@@ -316,11 +316,11 @@ func TestPolicyLife(t *testing.T) {
 		t.Helper()
 		for _, q := range []*Queue{early, late} {
 			s := q.settings.Load()
-			if s.maxLength != 50 || s.messageTTL != 1000 || s.expires != 7 {
+			if s.maxLength != 50 || s.messageTTL != 1000 || s.expires != 7_000_000 {
 				t.Errorf("%s: settings of %s are %+v", what, q.name, *s)
 			}
 			stats := q.Stats()
-			definition := wire.Table{arg("expires", int64(7)), arg("max-length", int64(50)), arg("message-ttl", int64(1000))}
+			definition := wire.Table{arg("expires", int64(7_000_000)), arg("max-length", int64(50)), arg("message-ttl", int64(1000))}
 			if p := stats.Policies; p.Policy() != "limits" || p.OperatorPolicy() != "guard" || !p.Definition().Equal(definition) {
 				t.Errorf("%s: %s has %q, %q, %v", what, q.name, p.Policy(), p.OperatorPolicy(), p.Definition())
 			}

@@ -32,12 +32,17 @@ type QueueStats struct {
 	IdleSince                      time.Time // zero while it is in use or was never used
 	Damaged                        error     // why the queue is out of service
 	Policies                       AppliedPolicies
+	Oldest                         time.Duration // since the oldest message arrived; 0 if there is none or it is not known
 }
 
 // Stats takes a snapshot of the queue.
 func (q *Queue) Stats() QueueStats {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	var oldest time.Duration
+	if arrived, now := q.engine.Oldest(), q.vhost.hosts.timers.now(); arrived > 0 && arrived < now {
+		oldest = time.Duration(now-arrived) * time.Millisecond
+	}
 	return QueueStats{
 		VHost: q.vhost.name, Name: q.name, Type: typeOf(q.arguments),
 		Durable: q.durable, AutoDelete: q.autoDelete, Exclusive: q.exclusive, Owner: q.owner,
@@ -47,7 +52,7 @@ func (q *Queue) Stats() QueueStats {
 		Runs: q.engine.RunCount(), Packed: q.engine.ColdBytes(),
 		Consumers: len(q.engine.Consumers()), ExclusiveConsumer: q.exclusively != nil, SingleActive: q.singleActiveLocked(),
 		Counters: q.stats, IdleSince: q.idleSince, Damaged: q.damaged,
-		Policies: q.settings.Load().policies,
+		Policies: q.settings.Load().policies, Oldest: oldest,
 	}
 }
 
