@@ -77,6 +77,7 @@ func (h *Hosts) publishFiltered(r *Route, page *queue.Page, persistent bool, w p
 	defer lockWindows(r.filters)()
 	var o outcome
 	now := h.timers.now()
+	page.Arrive(now)
 	refused = tellRefused(o.sift(r, page, persistent, now), w)
 	o.keepFresh(r.filters, now)
 	if w != nil || len(o.records) > 0 {
@@ -100,14 +101,34 @@ func (o *outcome) sift(r *Route, page *queue.Page, persistent bool, now uint64) 
 			}
 		}
 		if to != nil {
-			for _, part := range o.put(to, partOfPage(page, from, i), persistent, now) {
+			for _, part := range o.put(to, partOfPage(page, from, i), persistent) {
 				refused = append(refused, s.forget(page, &part, from))
 			}
 		}
 		from, to = i, next
 	}
+	if len(refused) > 0 {
+		refused = append(refused, s.bereaved(page, refused[0].queue)...)
+	}
 	s.count()
 	return refused
+}
+
+// bereaved are the duplicates whose original came in the same page and was refused:
+// they are refused too, as nothing was taken of what they duplicate.
+func (s *sieve) bereaved(page *queue.Page, by *Queue) (refused []refusal) {
+	r := refusal{queue: by}
+	for _, d := range s.dropped {
+		w := s.route.filters[d.filter].window
+		if id, _ := identify(headersOf(page, d.message), w.settings.header); !w.knows(id, s.now) {
+			r.messages.Set(uint32(d.message))
+			s.duplicates[d.filter]--
+		}
+	}
+	if r.messages.Count() == 0 {
+		return nil
+	}
+	return []refusal{r}
 }
 
 // forget takes messages out of the windows that a queue has refused, and returns the
@@ -160,9 +181,13 @@ type sieve struct {
 	before     []bool   // of the one before
 	to         *Route   // where that goes, nil for nowhere
 	duplicates []uint64 // by filter
+	dropped    []dropped
 	ids        []identity
 	named      []bool // by filter, whether the current message has an id
 }
+
+// dropped is a duplicate: a message and the filter that knows it.
+type dropped struct{ message, filter int }
 
 // judge finds where message i goes: s.route if it is new to all filters, nil if it
 // goes nowhere. It is remembered where it goes.
@@ -181,6 +206,7 @@ func (s *sieve) judge(page *queue.Page, i int) (to *Route) {
 		s.refused[k] = s.named[k] && w.knows(s.ids[k], s.now)
 		if s.refused[k] {
 			s.duplicates[k]++
+			s.dropped = append(s.dropped, dropped{i, k})
 			if filters[k].queue == nil {
 				clear(s.refused[k+1:]) // it goes nowhere, whatever queues know
 				break

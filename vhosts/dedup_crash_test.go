@@ -13,6 +13,7 @@ import (
 
 	"github.com/lagomq/lagomq/amqp/wire"
 	"github.com/lagomq/lagomq/exchanges"
+	"github.com/lagomq/lagomq/vhosts/queue"
 )
 
 // TestDedupCrash has several publishers send the same messages again and again, to a
@@ -145,7 +146,7 @@ func (b *broker) sendAgain(t testing.TB, c *confirming, inTx bool) {
 	for _, id := range c.ids {
 		header, body := named(int64(id), true), fmt.Append(nil, id)
 		page.Append(p.ExchangeAndKey, header, body)
-		publications = AppendPublication(publications, route, true, p.ExchangeAndKey, header, body)
+		publications = AppendPublication(publications, route, true, p.ExchangeAndKey, header, body, queue.Deadline{})
 	}
 	if inTx {
 		b.CommitTx(publications, nil, c)

@@ -421,3 +421,64 @@ func BenchmarkDedup(bench *testing.B) {
 	}
 	bench.ReportMetric(float64(bench.Elapsed().Nanoseconds())/float64(n), "ns/msg")
 }
+
+// TestDedupExpiry: of a burst from which duplicates are taken out, the others keep
+// their times to live; a message that has expired is still remembered.
+func TestDedupExpiry(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	b := c.open(t, vfs.NewMem())
+	q := b.declare(t, "q", "durable", 1, once)
+	ids, ttls := []string{"a", "a", "b", "a", "c"}, []uint64{1000, 9000, 2000, 9000, 3000}
+	route, page := b.pageOf(t, "", "q")
+	for i, id := range ids {
+		page.Append([]byte("\x00\x01q"), named(id, true), []byte(id))
+		page.Meet(queue.After(ttls[i]))
+	}
+	w := newResult()
+	b.Publish(route, page, true, w)
+	page.Release()
+	w.want(t)
+	for _, want := range []uint64{3, 2, 1, 0} {
+		if got := left(q); got != want {
+			t.Fatalf("%d messages are left, want %d", got, want)
+		}
+		c.pass(b, time.Second)
+	}
+	b.send(t, "", "q", "a", "b", "c", "d")
+	if got := left(q); got != 1 {
+		t.Errorf("%d messages were taken again, want 1", got)
+	}
+}
+
+// TestDedupRefused: what a full queue refuses is not remembered, and its duplicates
+// in the same burst are refused too.
+func TestDedupRefused(t *testing.T) {
+	t.Parallel()
+	b := openBroker(t, vfs.NewMem())
+	limits := []wire.Field{once, arg("x-max-length", int32(1)), arg("x-overflow", "reject-publish")}
+	q := b.declare(t, "q", "durable", 1, limits...)
+	send := func(what, refused string, ids ...any) {
+		t.Helper()
+		route, page := b.pageOf(t, "", "q", headersOfAll(ids, true)...)
+		found := b.Publish(route, page, true, nil)
+		page.Release()
+		marks := make([]byte, len(ids))
+		for i := range marks {
+			marks[i] = '+'
+			if found != nil && found.Has(uint32(i)) {
+				marks[i] = '-'
+			}
+		}
+		if string(marks) != refused {
+			t.Errorf("%s: taken and refused are %s, want %s", what, marks, refused)
+		}
+	}
+	send("room for one", "+-+--", "a", "b", "a", "b", "c")
+	send("full", "+-+", "a", "b", "a")
+	q.purge()
+	send("room again", "++-", "a", "b", "c")
+	if n := q.Stats().Counters.Deduplicated; n != 4 {
+		t.Errorf("%d duplicates are counted, want 4", n)
+	}
+}

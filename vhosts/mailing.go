@@ -211,7 +211,8 @@ func (m *mailing) post() []*Queue {
 	now := h.timers.now()
 	for i := range m.publications {
 		p := &m.publications[i]
-		for _, r := range o.put(p.Route, p.Page, p.Persistent, now) {
+		p.Page.Arrive(now)
+		for _, r := range o.put(p.Route, p.Page, p.Persistent) {
 			m.refused = append(m.refused, mailRefusal{r, i})
 			for n, letter := range m.copies[i] {
 				m.waits[letter] = m.waits[letter] || r.messages.Has(uint32(n))

@@ -102,9 +102,8 @@ type outcome struct {
 	letters []*Queue // queues that have letters now
 }
 
-// put puts a page where a route leads to. It returns what queues refused.
-func (o *outcome) put(r *Route, page *queue.Page, persistent bool, now uint64) []refusal {
-	page.Arrive(now)
+// put puts a page, which has arrived, where a route leads to. It returns what queues refused.
+func (o *outcome) put(r *Route, page *queue.Page, persistent bool) []refusal {
 	p := newPublication(r, page, persistent)
 	o.letters = p.enter(r, o.letters)
 	if p.run != nil {
@@ -262,8 +261,9 @@ func (h *Hosts) commitTx(publications []TxPublication, settlements []Settlement,
 	now := h.timers.now()
 	for i := range publications {
 		p, refusals := &publications[i], []refusal(nil)
+		p.Page.Arrive(now)
 		if p.Route.filters == nil {
-			refusals = o.put(p.Route, p.Page, p.Persistent, now)
+			refusals = o.put(p.Route, p.Page, p.Persistent)
 		} else {
 			refusals = o.sift(p.Route, p.Page, p.Persistent, now)
 		}

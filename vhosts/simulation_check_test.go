@@ -27,7 +27,7 @@ var errDamaged = errors.New("a queue cannot be read")
 func readContents(b *broker, log *errorLog) (*simContents, error) {
 	all := &simContents{queues: map[string][]*simContent{}}
 	for _, s := range b.QueueStats() {
-		q := simQueue{name: s.Name, kind: simKindOf(s.Arguments), deadLetters: settingsOf(s.Arguments, AppliedPolicies{}).deadLetters}
+		q := simQueue{name: s.Name, kind: simKindOf(s.Arguments), deadLetters: settingsOf(s.Arguments, s.Policies).deadLetters}
 		all.lines = append(all.lines, q.describe())
 		contents, err := readQueue(b, s.Name, int(s.Ready), log)
 		if err != nil {
@@ -44,6 +44,11 @@ func readContents(b *broker, log *errorLog) (*simContents, error) {
 		if d.Source != "" {
 			all.lines = append(all.lines, simBinding{d.Source, d.Destination, d.Key}.describe())
 		}
+	}
+	for _, p := range b.Policies(UserPolicy) {
+		exchange, _ := p.Definition.Get("dead-letter-exchange")
+		policy := simPolicy{strings.Trim(strings.ReplaceAll(p.Pattern, "\\", ""), "^$"), exchange.(string)}
+		all.lines = append(all.lines, policy.describe(p.Name))
 	}
 	slices.Sort(all.lines)
 	return all, nil

@@ -6,6 +6,7 @@ package vhosts
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -191,8 +192,9 @@ type simQueue struct {
 	name        string
 	kind        simKind
 	durable     bool
-	deadLetters *deadLetterTarget
-	entries     []*simEntry // ready and unacknowledged, in the order in which they are served
+	own         *deadLetterTarget // what its arguments say
+	deadLetters *deadLetterTarget // what is in effect, by a policy if it has none of its own
+	entries     []*simEntry       // ready and unacknowledged, in the order in which they are served
 	consumers   []*simConsumer
 }
 
@@ -266,10 +268,30 @@ type simModel struct {
 	queues    map[string]*simQueue
 	exchanges map[string]*simExchange
 	bindings  map[simBinding]bool
+	policies  map[string]simPolicy // by name
+}
+
+// simPolicy gives one queue a dead letter exchange.
+type simPolicy struct{ queue, exchange string }
+
+func (p simPolicy) describe(name string) string {
+	return "policy " + name + " of " + p.queue + " to " + p.exchange
+}
+
+// policy makes the policies have their effect on the queues.
+func (m *simModel) policy() {
+	for _, q := range m.queues {
+		q.deadLetters = q.own
+		for _, name := range slices.Backward(slices.Sorted(maps.Keys(m.policies))) {
+			if p := m.policies[name]; q.own == nil && p.queue == q.name {
+				q.deadLetters = &deadLetterTarget{exchange: p.exchange}
+			}
+		}
+	}
 }
 
 func newSimModel() simModel {
-	return simModel{queues: map[string]*simQueue{}, exchanges: map[string]*simExchange{}, bindings: map[simBinding]bool{}}
+	return simModel{queues: map[string]*simQueue{}, exchanges: map[string]*simExchange{}, bindings: map[simBinding]bool{}, policies: map[string]simPolicy{}}
 }
 
 // route lists the queues that a message goes to, in order of their names.
@@ -332,13 +354,14 @@ type simState struct {
 	queues    map[string]simQueueState
 	exchanges map[string]simExchange
 	bindings  []simBinding
+	policies  map[string]simPolicy
 	lines     string // all that is declared
 }
 
 type simQueueState struct {
-	kind        simKind
-	deadLetters *deadLetterTarget
-	entries     []*simEntry
+	kind    simKind
+	own     *deadLetterTarget
+	entries []*simEntry
 }
 
 // state takes a snapshot.
@@ -354,7 +377,7 @@ func (m *simModel) state() *simState {
 					kept = append(kept, e)
 				}
 			}
-			s.queues[name] = simQueueState{q.kind, q.deadLetters, kept}
+			s.queues[name] = simQueueState{q.kind, q.own, kept}
 		}
 	}
 	for name, x := range m.exchanges {
@@ -368,6 +391,10 @@ func (m *simModel) state() *simState {
 			lines = append(lines, b.describe())
 			s.bindings = append(s.bindings, b)
 		}
+	}
+	s.policies = maps.Clone(m.policies)
+	for name, p := range m.policies {
+		lines = append(lines, p.describe(name))
 	}
 	slices.Sort(lines)
 	s.lines = strings.Join(lines, "\n")
@@ -384,7 +411,7 @@ func (b simBinding) describe() string {
 func (s *simState) restart(orderly bool, seen int) simModel {
 	m := newSimModel()
 	for name, q := range s.queues {
-		restored := &simQueue{name: name, kind: q.kind, durable: true, deadLetters: q.deadLetters}
+		restored := &simQueue{name: name, kind: q.kind, durable: true, own: q.own}
 		for _, e := range q.entries {
 			restored.entries = append(restored.entries, &simEntry{simMessage: e.simMessage, was: e.markAfter(orderly, seen)})
 		}
@@ -396,6 +423,8 @@ func (s *simState) restart(orderly bool, seen int) simModel {
 	for _, b := range s.bindings {
 		m.bindings[b] = true
 	}
+	m.policies = maps.Clone(s.policies)
+	m.policy()
 	return m
 }
 

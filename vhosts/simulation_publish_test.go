@@ -5,6 +5,7 @@ package vhosts
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -27,6 +28,7 @@ var simOperations = []struct {
 	{2, (*simClient).purge},
 	{6, (*simClient).transact},
 	{6, (*simClient).declareQueue},
+	{3, (*simClient).setPolicy},
 	{2, (*simClient).deleteQueue},
 	{3, (*simClient).declareExchange},
 	{1, (*simClient).deleteExchange},
@@ -112,9 +114,9 @@ func (c *simClient) declareQueue() bool {
 		q.durable = q.durable || q.kind == simQuorum
 	}
 	if c.chance(2) {
-		q.deadLetters = &deadLetterTarget{exchange: c.exchangeName()}
+		q.own = &deadLetterTarget{exchange: c.exchangeName()}
 		if c.chance(3) {
-			q.deadLetters = &deadLetterTarget{key: c.queueName(), rekeyed: true}
+			q.own = &deadLetterTarget{key: c.queueName(), rekeyed: true}
 		}
 	}
 	return c.declare(q)
@@ -122,7 +124,7 @@ func (c *simClient) declareQueue() bool {
 
 func (c *simClient) declare(q *simQueue) bool {
 	var args wire.Table
-	switch d := q.deadLetters; {
+	switch d := q.own; {
 	case d != nil && d.rekeyed:
 		args = dlx(d.exchange, d.key)
 	case d != nil:
@@ -130,6 +132,7 @@ func (c *simClient) declare(q *simQueue) bool {
 	}
 	args = append(args, q.kind.arguments()...)
 	c.model.queues[q.name] = q
+	c.model.policy()
 	c.step()
 	c.issue("declare %s, durable %t", q.describe(), q.durable)
 	return c.change(func(w *simConfirm) (bool, *wire.Error) {
@@ -154,6 +157,37 @@ func (c *simClient) deleteQueue() bool {
 	c.takeArrivals(q)
 	return c.await("consumers of "+q.name+" their end", func() bool {
 		return !slices.ContainsFunc(q.consumers, func(k *simConsumer) bool { return !c.cancelled[k] })
+	})
+}
+
+// setPolicy gives a queue, which need not exist, a dead letter exchange, or takes the
+// policy away.
+func (c *simClient) setPolicy() bool {
+	name := fmt.Sprint(c.prefix, ".p", c.rng.IntN(2))
+	if _, set := c.model.policies[name]; set && c.chance(3) {
+		delete(c.model.policies, name)
+		c.model.policy()
+		c.step()
+		c.issue("clear policy %s", name)
+		return c.change(func(w *simConfirm) (bool, *wire.Error) {
+			_, waiting := c.sim.broker.ClearPolicy(UserPolicy, name, w)
+			return waiting, nil
+		})
+	}
+	p := simPolicy{c.queueName(), c.exchangeName()}
+	c.model.policies[name] = p
+	c.model.policy()
+	c.step()
+	c.issue("%s", p.describe(name))
+	return c.change(func(w *simConfirm) (bool, *wire.Error) {
+		_, waiting, err := c.sim.broker.SetPolicy(UserPolicy, Policy{
+			Name: name, Pattern: "^" + regexp.QuoteMeta(p.queue) + "$", ApplyTo: "queues",
+			Definition: wire.Table{{Name: "dead-letter-exchange", Value: p.exchange}},
+		}, w)
+		if err != nil {
+			c.sim.problem("%s: %v", c.prefix, err)
+		}
+		return waiting, nil
 	})
 }
 
