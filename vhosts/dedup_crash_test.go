@@ -165,7 +165,7 @@ func (b *broker) countIDs(t testing.TB, queue string) map[int]int {
 	consume(t, q, in)
 	messages := in.take(ready)
 	q.Cancel(in.Consumer)
-	q.Return(in.Consumer, numbersOf(messages))
+	q.Return(in.Consumer, numbersOf(messages), false)
 	counts := map[int]int{}
 	for _, m := range messages {
 		var id int
