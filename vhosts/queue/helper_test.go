@@ -144,15 +144,7 @@ func without(r *Run, settled Bitmap) *Page {
 	return p.exact()
 }
 
-func label(number uint64) string { return show(number) + "." }
-
-// show writes a number as LEVEL:NUMBER, or NUMBER in level 0.
-func show(number uint64) string {
-	if level := Level(number); level > 0 {
-		return fmt.Sprintf("%d:%d", level, number&(1<<levelShift-1))
-	}
-	return fmt.Sprint(number)
-}
+func label(number uint64) string { return NumberText(number) + "." }
 
 // checkDelivery checks that the delivery's page holds the messages that its
 // numbers say.

@@ -3,7 +3,10 @@
 
 package queue
 
-import "slices"
+import (
+	"slices"
+	"strconv"
+)
 
 // A queue that orders by priority has a log of its own for each level that was
 // ever used; all others have one. The highest level with ready messages is served
@@ -18,6 +21,16 @@ const levelShift = 56
 
 // Level is the level of the message with that number.
 func Level(number uint64) uint8 { return uint8(number >> levelShift) }
+
+// NumberText writes a message's number for people: as LEVEL:NUMBER, or NUMBER alone in
+// level 0.
+func NumberText(number uint64) string {
+	sequence := strconv.FormatUint(number&(1<<levelShift-1), 10)
+	if level := Level(number); level > 0 {
+		return strconv.Itoa(int(level)) + ":" + sequence
+	}
+	return sequence
+}
 
 // find returns the log of a level, nil if it was never used.
 func (e *Engine) find(level uint8) *log {

@@ -292,7 +292,7 @@ func (s *script) run(command string, args []string) error {
 			s.printf("replaced %s: %t\n", name(r), e.Replace(r, thinned(r), s.keeper.put(r.First, int(r.Count))))
 		}
 	case "state":
-		s.printf("ready=%d unacked=%d bytes=%d resident=%d next=%s\n", e.Ready(), e.Unacked(), e.Bytes(), e.Resident(), show(e.Next(level)))
+		s.printf("ready=%d unacked=%d bytes=%d resident=%d next=%s\n", e.Ready(), e.Unacked(), e.Bytes(), e.Resident(), NumberText(e.Next(level)))
 		if e.Leaving() > 0 {
 			s.printf("leaving=%d\n", e.Leaving())
 		}
@@ -301,7 +301,7 @@ func (s *script) run(command string, args []string) error {
 		}
 	case "delivered":
 		for _, upTo := range e.Delivered() {
-			s.printf("delivered up to %s\n", show(upTo))
+			s.printf("delivered up to %s\n", NumberText(upTo))
 		}
 	case "runs":
 		e.Runs(func(r *Run) {
@@ -339,7 +339,7 @@ func (s *script) print() error {
 		}
 		s.printf("%s:", d.Consumer.Tag)
 		for i := range d.Count {
-			s.printf(" %s", show(d.Number(i)))
+			s.printf(" %s", NumberText(d.Number(i)))
 			if d.Redelivered {
 				s.printf("*")
 			}
@@ -355,7 +355,7 @@ func (s *script) print() error {
 	for _, d := range s.fx.Dead {
 		s.printf("%s:", d.Reason)
 		for _, n := range d.AppendNumbers(nil) {
-			s.printf(" %s", show(n))
+			s.printf(" %s", NumberText(n))
 		}
 		s.printf("\n")
 		s.dead = append(s.dead, d.Run)
@@ -364,7 +364,7 @@ func (s *script) print() error {
 		settled := r.Settled()
 		s.printf("mark %s:", name(r))
 		for i := settled.NextSet(0, r.Count); i < r.Count; i = settled.NextSet(i+1, r.Count) {
-			s.printf(" %s", show(r.First+uint64(i)))
+			s.printf(" %s", NumberText(r.First+uint64(i)))
 		}
 		s.printf("\n")
 	}
@@ -390,7 +390,7 @@ func (s *script) printf(format string, args ...any) { fmt.Fprintf(&s.out, format
 func name(r *Run) string { return stretchOf(r.First, r.end()) }
 
 // stretchOf writes the numbers first..end-1.
-func stretchOf(first, end uint64) string { return show(first) + ".." + show(end-1) }
+func stretchOf(first, end uint64) string { return NumberText(first) + ".." + NumberText(end-1) }
 
 func reasonOf(name string) Reason {
 	for r := range Reason(Reasons) {
@@ -425,7 +425,7 @@ func parseNumbers(list string) (numbers []uint64) {
 	return numbers
 }
 
-// parseNumber reads what show writes.
+// parseNumber reads what NumberText writes.
 func parseNumber(text string) uint64 {
 	level, number, isPair := strings.Cut(text, ":")
 	if !isPair {

@@ -85,7 +85,7 @@ type queueView struct {
 	Durable   bool           `json:"durable"`
 	Arguments map[string]any `json:"arguments"`
 	counts
-	First uint64 `json:"first"` // number of the first message, if there is any
+	First uint64 `json:"first"` // number of the first message, if there is any; its level in the highest byte
 	Last  uint64 `json:"last"`
 }
 
@@ -255,15 +255,15 @@ func (c *catalog) finding(d *persistence.Damage) finding {
 			f.Lost = "the queue and all its messages"
 		}
 	case persistence.DamagedEntry:
-		f.Lost = fmt.Sprintf("a run of at most %d messages from number %d on", persistence.MaxRunMessages, d.First)
+		f.Lost = fmt.Sprintf("a run of at most %d messages from number %s on", persistence.MaxRunMessages, queue.NumberText(d.First))
 	case persistence.DamagedMark:
-		f.Lost = fmt.Sprintf("settled messages of the run at number %d come back", d.First)
+		f.Lost = fmt.Sprintf("settled messages of the run at number %s come back", queue.NumberText(d.First))
 	case persistence.DamagedDelivered:
 		f.Lost = "all its messages count as delivered before"
 	case persistence.DamagedDeletion:
-		f.Lost = fmt.Sprintf("messages deleted from number %d on may come back", d.First)
+		f.Lost = fmt.Sprintf("messages deleted from number %s on may come back", queue.NumberText(d.First))
 	case persistence.DamagedBody:
-		f.Lost = fmt.Sprintf("messages %d to %d, %d of them not settled", d.First, d.First+uint64(d.Count)-1, d.Live)
+		f.Lost = fmt.Sprintf("messages %s, %d of them not settled", numbersText(d.First, d.First+uint64(d.Count)-1), d.Live)
 	case persistence.DamagedFile:
 		f.Subject = fmt.Sprintf("keys %x to %x cannot be read", d.Key, d.Until)
 		if f.Queue != "" {
@@ -272,6 +272,12 @@ func (c *catalog) finding(d *persistence.Damage) finding {
 		f.Lost = "what is stored there"
 	}
 	return f
+}
+
+// numbersText writes the message numbers first to last, each with its level if that
+// is not 0.
+func numbersText(first, last uint64) string {
+	return queue.NumberText(first) + " to " + queue.NumberText(last)
 }
 
 func (r *report) json(w io.Writer) error {
@@ -292,7 +298,7 @@ func (r *report) text(w io.Writer) error {
 		for _, q := range v.Queues {
 			numbers := "-"
 			if q.Runs > 0 {
-				numbers = fmt.Sprintf("%d to %d", q.First, q.Last)
+				numbers = numbersText(q.First, q.Last)
 			}
 			fmt.Fprintf(t, "  %s\t%s\t%d\t%d\t%d\t%d\t%s\t%s\n", q.Name, q.Type, q.Runs, q.Ready, q.Settled, q.Bytes, numbers, q.short())
 		}

@@ -81,8 +81,8 @@ func (o *repairQueueOptions) run(ctx context.Context, w io.Writer, in *persisten
 		return errors.New("parts of the database's files cannot be read: use lagomq ctl repair first")
 	}
 	err = in.Sharers(ctx, damage, func(d *persistence.Damage, other, first uint64) {
-		fmt.Fprintf(w, "%s has the messages %d to %d as %d to %d: repair it too\n", c.queueName(other),
-			d.First, d.First+uint64(d.Count)-1, first, first+uint64(d.Count)-1)
+		fmt.Fprintf(w, "%s has the messages %s as %s: repair it too\n", c.queueName(other),
+			numbersText(d.First, d.First+uint64(d.Count)-1), numbersText(first, first+uint64(d.Count)-1))
 	})
 	if err != nil {
 		return err
