@@ -17,11 +17,12 @@ type traffic struct {
 	engine  Engine
 	fx      Effects
 	page    *Page
+	levels  []uint8 // the page is appended to each
 	numbers map[*Consumer][]uint64
 }
 
 func newTraffic(count int, consumers ...*Consumer) *traffic {
-	t := &traffic{page: newPage(0, count, 16), numbers: map[*Consumer][]uint64{}}
+	t := &traffic{page: newPage(0, count, 16), levels: []uint8{0}, numbers: map[*Consumer][]uint64{}}
 	for _, c := range consumers {
 		c.Sink = &sink{room: -1}
 		t.engine.AddConsumer(c)
@@ -32,7 +33,9 @@ func newTraffic(count int, consumers ...*Consumer) *traffic {
 
 // pass lets one burst through and returns how many messages came out.
 func (t *traffic) pass(tb testing.TB) (out int) {
-	t.engine.Append(0, t.page, nil)
+	for _, level := range t.levels {
+		t.engine.Append(level, t.page, nil)
+	}
 	for more := true; more; {
 		more = t.engine.Dispatch(&t.fx)
 		for i := range t.fx.Deliveries {
@@ -92,6 +95,34 @@ func BenchmarkSingle(b *testing.B) {
 				t.pass(b)
 			}
 		})
+	}
+}
+
+// BenchmarkLevels is the way of 250 messages of 10 priorities through a queue, which
+// come in one burst.
+func BenchmarkLevels(b *testing.B) {
+	for _, circle := range circles {
+		b.Run(circle.name, func(b *testing.B) {
+			t := newTraffic(25, circle.consumers()...)
+			t.levels = []uint8{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}
+			b.ReportAllocs()
+			for b.Loop() {
+				t.pass(b)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/250, "ns/message")
+		})
+	}
+}
+
+// TestOneLevelIsPlain checks that a queue of one level is one object and allocates
+// as one without priorities, whatever the level.
+func TestOneLevelIsPlain(t *testing.T) {
+	c := &Consumer{}
+	traffic := newTraffic(16, c)
+	traffic.levels = []uint8{4}
+	got := testing.AllocsPerRun(100, func() { traffic.pass(t) })
+	if e := &traffic.engine; got > 1 || len(e.levels) != 1 || e.levels[0] != &e.plain || &e.levels[0] != &e.room[0] {
+		t.Errorf("a burst allocates %.0f times, want 1; levels are %v", got, e.levels)
 	}
 }
 
