@@ -100,6 +100,14 @@ func (ch *channel) examine() (route *vhosts.Route, header []byte, deliveryMode u
 	if len(extra) > 0 {
 		route = ch.conn.routes.Find(&m.publish, p, extra)
 	}
+	later, due, err := route.Postpone(p.Headers, m.publish.Mandatory)
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	if later != route { // with its BCC, which is needed when it is routed
+		m.deadline = due
+		return later, header, p.DeliveryMode, nil
+	}
 	if _, _, blind := wire.LookupField(p.Headers, "BCC"); blind {
 		header = wire.RemoveHeader(header[:wire.ContentHeaderSize:wire.ContentHeaderSize], header[wire.ContentHeaderSize:], "BCC")
 	}

@@ -17,6 +17,7 @@ const (
 	TypeRandom         = "x-random"
 	TypeLocalRandom    = "x-local-random"
 	TypeRecentHistory  = "x-recent-history"
+	TypeDelayed        = "x-delayed-message"
 )
 
 // typeJMSTopic is a type of RabbitMQ that is known and refused: it selects
@@ -72,7 +73,7 @@ type matcher[Q comparable] interface {
 func KnownType(name string) bool {
 	switch name {
 	case TypeDirect, TypeFanout, TypeTopic, TypeHeaders,
-		TypeConsistentHash, TypeModulusHash, TypeRandom, TypeLocalRandom, TypeRecentHistory:
+		TypeConsistentHash, TypeModulusHash, TypeRandom, TypeLocalRandom, TypeRecentHistory, TypeDelayed:
 		return true
 	}
 	return false
@@ -97,6 +98,8 @@ func newMatcher[Q comparable](d *Declaration, vhost string) (matcher[Q], *wire.E
 		return new(randomMatcher[Q]), nil
 	case TypeLocalRandom:
 		return new(localRandomMatcher[Q]), nil
+	case TypeDelayed:
+		return newDelayedMatcher[Q](d, vhost)
 	default:
 		return make(directMatcher[Q]), nil
 	}

@@ -132,6 +132,7 @@ func exchangeTypes() []exchangeType {
 	return []exchangeType{
 		{exchanges.TypeDirect, "AMQP direct exchange, as per the AMQP specification", true},
 		{exchanges.TypeFanout, "AMQP fanout exchange, as per the AMQP specification", true},
+		{exchanges.TypeDelayed, "Delayed Message Exchange.", true},
 		{exchanges.TypeHeaders, "AMQP headers exchange, as per the AMQP specification", true},
 		{exchanges.TypeTopic, "AMQP topic exchange, as per the AMQP specification", true},
 		{exchanges.TypeConsistentHash, "Consistent Hashing Exchange", true},

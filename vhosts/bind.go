@@ -35,6 +35,7 @@ func (v *VHost) DeclareExchange(d exchanges.Declaration, w persistence.Waiter) (
 		if x, created, err = r.Declare(d); created {
 			v.configureExchange(r, x)
 			v.attachHistory(x, v.hosts.store.NewID)
+			v.attachDelayer(x, v.hosts.store.NewID)
 		}
 	})
 	switch {

@@ -49,7 +49,7 @@ func (q *Queue) departLocked() {
 	if len(q.fx.Dead) == 0 {
 		return
 	}
-	forwards := q.settings.Load().deadLetters != nil
+	forwards := q.delays || q.settings.Load().deadLetters != nil
 	var numbers []uint64
 	for i := range q.fx.Dead {
 		d := &q.fx.Dead[i]

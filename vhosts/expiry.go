@@ -23,8 +23,8 @@ const (
 	// expireStep is about how many messages are expelled under one hold of a queue's
 	// lock.
 	expireStep = 8192
-	// expirePace is how many milliseconds lie at least between two ticks of a queue in
-	// which messages expire one by one: what is due in between goes together.
+	// expirePace is how many milliseconds lie at least between two ticks in which
+	// messages of a queue become due: what is due in between goes together.
 	expirePace = 50
 )
 
@@ -44,14 +44,21 @@ func (q *Queue) dispatchTimedLocked(now uint64) {
 // expireLocked expels what is due at a time and asks for a tick when more will be. It
 // returns false if more is due already.
 func (q *Queue) expireLocked(now uint64) bool {
-	next := q.engine.Expire(now, queue.Expired, expireStep, &q.fx)
+	reason := queue.Expired
+	if q.delays {
+		reason = queue.Due
+	}
+	next := q.engine.Expire(now, reason, expireStep, &q.fx)
+	if len(q.fx.Dead) > 0 {
+		q.expelledAt = now
+	}
 	if len(q.fx.Dead) > 0 || len(q.fx.Stamps) > 0 {
 		q.applyLocked()
 	}
 	if next == 0 {
 		return true
 	}
-	q.wakeAtLocked(max(next, q.ticked+expirePace))
+	q.wakeAtLocked(max(next, q.expelledAt+expirePace))
 	return next > now
 }
 

@@ -217,3 +217,35 @@ func TestExpiryAfterRestart(t *testing.T) {
 	c.pass(b, 10*time.Second)
 	settle(0, 4)
 }
+
+// TestExpiryOfCopies: of a message that several queues have each copy expires, after a
+// restart too.
+func TestExpiryOfCopies(t *testing.T) {
+	t.Parallel()
+	c, fs := newClock(), vfs.NewMem()
+	b := c.open(t, fs)
+	for _, name := range []string{"one", "two"} {
+		b.declare(t, name, "durable", 0)
+		b.bind(t, Binding{Source: "amq.fanout", Destination: name})
+	}
+	route := NewRoutes(b.VHost).Find(publishView(t, "amq.fanout", ""), nil, nil)
+	page := b.pages.New()
+	fill(page, []string{"expires", "stays"})
+	expires := b.pages.New()
+	expires.AppendFrom(page, 0)
+	expires.Meet(queue.After(1000))
+	expires.AppendFrom(page, 1)
+	w := newResult()
+	b.Publish(route, expires, true, w)
+	w.want(t)
+	b.stop(t)
+	b = c.open(t, fs)
+	c.pass(b, 999*time.Millisecond)
+	for i := 0; i < 1000 && left(b.queue(t, "one"))+left(b.queue(t, "two")) > 2; i++ {
+		c.pass(b, time.Duration(1-min(i, 1))*time.Millisecond)
+		b.sync(t)
+	}
+	if one, two := left(b.queue(t, "one")), left(b.queue(t, "two")); one != 1 || two != 1 {
+		t.Errorf("%d and %d ready, want 1 each", one, two)
+	}
+}

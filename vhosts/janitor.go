@@ -172,9 +172,9 @@ func (j *janitor) join(q *Queue) bool {
 // newRun returns a run with a page as its body.
 func newRun(page *queue.Page, volatile bool) *persistence.Run {
 	if volatile {
-		return persistence.NewVolatileRun((*growingPage)(page))
+		return persistence.NewVolatileRun(storedPage{page})
 	}
-	return persistence.NewRun((*growingPage)(page))
+	return persistence.NewRun(storedPage{page})
 }
 
 // member is a run that is to be written anew, as it was under the queue's lock.
@@ -321,6 +321,9 @@ func (v *VHost) appendQueues(list []*Queue) []*Queue {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, q := range v.queues {
+		list = append(list, q)
+	}
+	for _, q := range v.delayers {
 		list = append(list, q)
 	}
 	return list

@@ -106,7 +106,11 @@ func (m *mailing) address(target *deadLetterTarget) {
 	now := time.Now()
 	m.lost, m.waits = make([]bool, len(m.letters)), make([]bool, len(m.letters))
 	for i := range m.letters {
-		m.lost[i] = target == nil || !m.addressOne(i, target, &scratch, now)
+		if m.source.delays {
+			m.lost[i] = !m.resume(i, &scratch)
+		} else {
+			m.lost[i] = target == nil || !m.addressOne(i, target, &scratch, now)
+		}
 	}
 }
 
@@ -137,11 +141,17 @@ func (m *mailing) addressOne(i int, target *deadLetterTarget, scratch *exchanges
 	persistent := s.persistent && route.Durable
 	page := openPublication(&m.publications, route, persistent, len(s.envelope)+len(m.header)+len(body))
 	page.AppendDead(s.envelope, m.header, body, s.rekeyed)
+	page.Meet(s.due)
+	m.copied(i)
+	return true
+}
+
+// copied notes that the last publication has a copy of a letter.
+func (m *mailing) copied(i int) {
 	for len(m.copies) < len(m.publications) {
 		m.copies = append(m.copies, nil)
 	}
 	m.copies[len(m.publications)-1] = append(m.copies[len(m.publications)-1], i)
-	return true
 }
 
 // stamp is what the copy of a letter has in place of the original's envelope and
@@ -156,6 +166,7 @@ type stamp struct {
 	rekeyed, persistent  bool
 	priority             Priority
 	route                *Route
+	due                  queue.Deadline // if the target delays it
 }
 
 // fits reports whether the stamp is the one for a letter too.
@@ -196,6 +207,8 @@ func (s *stamp) make(q *Queue, target *deadLetterTarget, l *letter, envelope, pr
 	if l.reason != queue.Rejected {
 		route = route.without(func(target *Queue) bool { return cycle(deaths, target.name) })
 	}
+	// Its delay was checked when it was published, or it is none.
+	route, s.due, _ = route.Postpone(view.Headers, false)
 	s.route = route.For(s.priority)
 	return nil
 }

@@ -121,6 +121,9 @@ func encodeExchange(x *Exchange) []byte {
 	if h := historyOf(x); h != nil {
 		b = binary.BigEndian.AppendUint64(b, h.id)
 	}
+	if q := delayerOf(x); q != nil {
+		b = binary.BigEndian.AppendUint64(b, q.id)
+	}
 	return b
 }
 

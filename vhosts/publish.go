@@ -74,9 +74,9 @@ func newPublication(r *Route, page *queue.Page, persistent bool) Publication {
 	}
 	page = page.Compact()
 	page.Hold() // the store's
-	var body persistence.Body = page
+	var body persistence.Body = storedPage{page}
 	if r.alone() {
-		body = (*growingPage)(page) // nobody else reads it while it grows
+		body = growingPage{storedPage{page}} // nobody else reads it while it grows
 	}
 	return Publication{priority: r.priority, page: page, run: persistence.NewRun(body), persistent: true, kept: true}
 }
@@ -132,30 +132,17 @@ func (o *outcome) hasLetters(q *Queue) {
 	}
 }
 
-// growingPage is a page as a [persistence.GrowingBody].
-type growingPage queue.Page
-
-func (g *growingPage) page() *queue.Page { return (*queue.Page)(g) }
-
-// Size implements [persistence.Body].
-func (g *growingPage) Size() int { return g.page().Size() }
-
-// AppendTo implements [persistence.Body].
-func (g *growingPage) AppendTo(dst []byte) []byte { return g.page().AppendTo(dst) }
-
-// Release implements [persistence.Body].
-func (g *growingPage) Release() { g.page().Release() }
+// storedPage is a page as a [persistence.TimedBody].
+type storedPage struct{ *queue.Page }
 
 // Times implements [persistence.TimedBody].
-func (g *growingPage) Times() persistence.Times { return persistence.Times(g.page().Times()) }
+func (s storedPage) Times() persistence.Times { return persistence.Times(s.Page.Times()) }
 
-// AppendStamps implements [persistence.TimedBody].
-func (g *growingPage) AppendStamps(dst []byte) []byte { return g.page().AppendStamps(dst) }
+// growingPage is a page as a [persistence.GrowingBody].
+type growingPage struct{ storedPage }
 
 // Grow implements [persistence.GrowingBody].
-func (g *growingPage) Grow(more persistence.Body) bool {
-	return g.page().Take(more.(*growingPage).page())
-}
+func (g growingPage) Grow(more persistence.Body) bool { return g.Take(more.(growingPage).Page) }
 
 // keep makes the page one that lasts.
 func (p *Publication) keep() {

@@ -30,6 +30,7 @@ type Queue struct {
 	durable   bool
 	autoDelete,
 	exclusive bool
+	delays   bool // holds the delayed messages of an exchange: neither routable nor in any list of queues
 	volatile bool // a direct reply-to pseudo queue: routable, in no list
 
 	settings atomic.Pointer[settings] // never nil; replaced under mu, see settingsChangedLocked
@@ -58,7 +59,7 @@ type Queue struct {
 	resident    uint64       // what of Hosts.resident is this queue's
 	wake        uint64       // when tick comes, 0 if it was not asked for
 	alarm       alarm        // guarded by timers.mu
-	ticked      uint64       // when tick came last
+	expelledAt  uint64       // when messages became due last
 	usedAt      uint64       // when the lease of a queue with x-expires began
 }
 
@@ -143,7 +144,7 @@ func (q *Queue) extend(priority Priority, page *queue.Page, w persistence.Waiter
 		page.KeepTimes(run.Page)
 	}
 	share, before := run.Stored.(*persistence.Share), run.Page.Weight()
-	if !q.vhost.hosts.store.Extend(share, (*growingPage)(page), uint32(page.Len()), page.BodyBytes(), w) {
+	if !q.vhost.hosts.store.Extend(share, growingPage{storedPage{page}}, uint32(page.Len()), page.BodyBytes(), w) {
 		return false
 	}
 	q.engine.Extended(run, before)

@@ -122,6 +122,10 @@ func (h *Hosts) restore(e *entry, f *found) error {
 			}
 			v.configureExchange(r, x)
 			v.attachHistory(x, func() uint64 { return e.queueID })
+			v.attachDelayer(x, func() uint64 { return e.queueID })
+			if q := delayerOf(x); q != nil {
+				f.queues[q.id] = q
+			}
 			if h := historyOf(x); h != nil {
 				f.histories[h.id] = h
 			}

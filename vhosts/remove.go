@@ -60,6 +60,7 @@ func (v *VHost) appendRemoved(records []persistence.Record, bindings []exchanges
 			records = append(records, persistence.DeleteConfig(exchangeKey(v.id, x.Name)))
 		}
 		records = appendHistory(records, x)
+		records = v.appendDelayer(records, x)
 	}
 	for i := range bindings {
 		b := &bindings[i]

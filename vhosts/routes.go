@@ -25,6 +25,8 @@ type Route struct {
 
 	histories []*recentHistory // those that are to remember the message
 	version   uint64           // of the routes it was found in
+	delayer   *Queue           // where messages wait that are to be delayed, nil if none are
+	later     *Route           // to there, made by Postpone
 
 	highest    Priority // the highest that one of the queues tells from others, 0 if none orders by priority
 	usual      Priority // what all of them take for NoPriority; NoPriority if they do not agree
@@ -105,8 +107,9 @@ func (c *Routes) route(p *wire.PublishView, properties *wire.PropertyView, extra
 	}
 	queues := v.router.Route(&c.scratch, exchanges.Publish[*Queue]{Exchange: x, Key: p.RoutingKey(), CC: extra, Properties: properties})
 	window := v.windows[x.Name]
-	if c.scratch.Constant() || window != nil {
+	if delayer := delayerOf(x); c.scratch.Constant() || window != nil || delayer != nil {
 		route = v.newRoute(queues, c.scratch.Recorded())
+		route.delayer = delayer
 		route.addFilters(window)
 		return route, c.scratch.Constant()
 	}
@@ -151,7 +154,7 @@ func (r *Route) without(skip func(*Queue) bool) *Route {
 	if !slices.ContainsFunc(r.Queues, skip) {
 		return r
 	}
-	rest := &Route{Queues: slices.DeleteFunc(slices.Clone(r.Queues), skip), histories: r.histories, version: r.version}
+	rest := &Route{Queues: slices.DeleteFunc(slices.Clone(r.Queues), skip), histories: r.histories, version: r.version, delayer: r.delayer}
 	rest.rank()
 	return rest
 }
@@ -171,7 +174,9 @@ func (v *VHost) routeTo(s *exchanges.Scratch[*Queue], exchange, key string, cc [
 		return &Route{}
 	}
 	queues := v.router.Route(s, exchanges.Publish[*Queue]{Exchange: x, Key: []byte(key), CC: cc, Properties: &properties})
-	return v.newRoute(queues, s.Recorded())
+	route := v.newRoute(queues, s.Recorded())
+	route.delayer = delayerOf(x)
+	return route
 }
 
 // newRoute returns a route of the present version. Called under VHost.routes.

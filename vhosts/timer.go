@@ -179,7 +179,7 @@ func (q *Queue) wakeAtLocked(at uint64) {
 // goroutine calls it, without locks. It may come early, and does nothing then.
 func (q *Queue) tick() {
 	q.mu.Lock()
-	q.wake, q.ticked = 0, q.vhost.hosts.timers.now()
+	q.wake = 0
 	if q.deleted {
 		q.mu.Unlock()
 		return

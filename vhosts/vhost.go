@@ -25,7 +25,8 @@ type VHost struct {
 
 	mu       sync.Mutex
 	queues   map[string]*Queue
-	unstable atomic.Int64 // changes proposed and not durable yet
+	delayers map[string]*Queue // by the exchanges whose delayed messages they hold
+	unstable atomic.Int64      // changes proposed and not durable yet
 	totals   QueueTotals
 	policies atomic.Pointer[policies] // never nil; replaced under mu
 
@@ -39,7 +40,7 @@ type VHost struct {
 }
 
 func newVHost(h *Hosts, name string, id uint64) *VHost {
-	v := &VHost{hosts: h, name: name, id: id, queues: map[string]*Queue{}, router: exchanges.NewRouter[*Queue](name), windows: map[string]*window{}}
+	v := &VHost{hosts: h, name: name, id: id, queues: map[string]*Queue{}, delayers: map[string]*Queue{}, router: exchanges.NewRouter[*Queue](name), windows: map[string]*window{}}
 	v.version.Store(v.router.Version())
 	v.policies.Store(new(policies))
 	return v

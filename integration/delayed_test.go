@@ -1,0 +1,119 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package integration_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/rabbitmq/amqp091-go"
+)
+
+func declareDelayedExchange(t testing.TB, channel *amqp091.Channel, over string) {
+	t.Helper()
+	must(t, channel.ExchangeDeclare("later", "x-delayed-message", true, false, false, false, amqp091.Table{"x-delayed-type": over}))
+}
+
+// TestDelayedMessages: messages come when their delay is over, in the order of that,
+// with RabbitMQ's headers.
+func TestDelayedMessages(t *testing.T) {
+	t.Parallel()
+	channel := openChannel(t, dial(t, startBroker(t)))
+	declareDelayedExchange(t, channel, "direct")
+	declareQueue(t, channel, "q")
+	must(t, channel.QueueBind("q", "k", "later", false, nil))
+	deliveries := consume(t, channel, "q")
+	begin := time.Now()
+	for _, headers := range []amqp091.Table{
+		{"x-delay": int32(300)},
+		{"x-deliver-at": begin.Add(200 * time.Millisecond).UnixMilli()},
+		{"x-delay": int64(100)},
+		{"x-delay": int32(-7)},
+	} {
+		must(t, channel.PublishWithContext(t.Context(), "later", "k", true, false, amqp091.Publishing{Headers: headers}))
+	}
+	for i, want := range []struct {
+		header string
+		value  any
+		after  time.Duration
+	}{
+		{"x-delay", int32(-7), 0},
+		{"x-delay", int32(-100), 100 * time.Millisecond},
+		{"x-deliver-at", begin.Add(200 * time.Millisecond).UnixMilli(), 200*time.Millisecond - time.Millisecond},
+		{"x-delay", int32(-300), 300 * time.Millisecond},
+	} {
+		d := next(t, deliveries)
+		if d.Headers[want.header] != want.value || d.Exchange != "later" || d.RoutingKey != "k" || d.Redelivered {
+			t.Errorf("message %d is %+v, want %s %v", i, d, want.header, want.value)
+		}
+		if passed := time.Since(begin); passed < want.after {
+			t.Errorf("message %d came after %v, before its time", i, passed)
+		}
+		if _, died := d.Headers["x-death"]; died {
+			t.Errorf("message %d has x-death", i)
+		}
+	}
+}
+
+// TestDelayedMandatory: whether a delayed message can be routed is judged when it is
+// published.
+func TestDelayedMandatory(t *testing.T) {
+	t.Parallel()
+	channel := openChannel(t, dial(t, startBroker(t)))
+	declareDelayedExchange(t, channel, "direct")
+	returns := channel.NotifyReturn(make(chan amqp091.Return, 1))
+	must(t, channel.Confirm(false))
+	confirms := channel.NotifyPublish(make(chan amqp091.Confirmation, 1))
+	message := amqp091.Publishing{Headers: amqp091.Table{"x-delay": int32(60_000)}, DeliveryMode: amqp091.Persistent}
+	must(t, channel.PublishWithContext(t.Context(), "later", "k", true, false, message))
+	if r := next(t, returns); r.ReplyCode != amqp091.NoRoute || r.Headers["x-delay"] != int32(60_000) {
+		t.Errorf("returned %+v", r)
+	}
+	if c := next(t, confirms); !c.Ack {
+		t.Error("a returned message is not acked")
+	}
+	must(t, channel.PublishWithContext(t.Context(), "later", "k", false, false, message))
+	if c := next(t, confirms); !c.Ack {
+		t.Error("a delayed message is not acked")
+	}
+}
+
+// TestDelayedDeclarations: what is no exchange type cannot be delayed.
+func TestDelayedDeclarations(t *testing.T) {
+	t.Parallel()
+	connection := dial(t, startBroker(t))
+	for _, c := range []struct {
+		arguments amqp091.Table
+		reason    string
+	}{
+		{nil, "PRECONDITION_FAILED - Invalid argument, 'x-delayed-type' must be an existing exchange type"},
+		{amqp091.Table{"x-delayed-type": int32(1)}, "PRECONDITION_FAILED - Invalid argument, 'x-delayed-type' must be an existing exchange type"},
+		{amqp091.Table{"x-delayed-type": "round"}, "PRECONDITION_FAILED - unknown exchange type 'round'"},
+		{amqp091.Table{"x-delayed-type": "x-delayed-message"}, "PRECONDITION_FAILED - Invalid argument, 'x-delayed-type' must not be 'x-delayed-message'"},
+	} {
+		err := openChannel(t, connection).ExchangeDeclare("later", "x-delayed-message", true, false, false, false, c.arguments)
+		if e := (*amqp091.Error)(nil); !errors.As(err, &e) || e.Code != amqp091.PreconditionFailed || e.Reason != c.reason {
+			t.Errorf("%v: %v, want %s", c.arguments, err, c.reason)
+		}
+	}
+}
+
+// TestDelayedRetry: a dead letter exchange may delay, which makes a retry with a pause.
+func TestDelayedRetryByDeadLetters(t *testing.T) {
+	t.Parallel()
+	channel := openChannel(t, dial(t, startBroker(t)))
+	declareDelayedExchange(t, channel, "fanout")
+	_, err := channel.QueueDeclare("q", false, false, false, false, amqp091.Table{"x-dead-letter-exchange": "later"})
+	must(t, err)
+	must(t, channel.QueueBind("q", "", "later", false, nil))
+	deliveries := consume(t, channel, "q")
+	must(t, channel.PublishWithContext(t.Context(), "", "q", false, false, amqp091.Publishing{Headers: amqp091.Table{"x-delay": int32(50)}}))
+	begin := time.Now()
+	must(t, next(t, deliveries).Reject(false))
+	d := next(t, deliveries)
+	if d.Headers["x-delay"] != int32(-50) || d.Headers["x-first-death-reason"] != "rejected" || time.Since(begin) < 50*time.Millisecond {
+		t.Errorf("after %v: %+v", time.Since(begin), d)
+	}
+}
