@@ -384,3 +384,19 @@ func BenchmarkSetPolicy(bench *testing.B) {
 		bench.Fatalf("the limit is %d after %d changes", got, n)
 	}
 }
+
+// TestPolicyLimitsWhatIsThere lowers the limits of a queue that has messages: the
+// oldest ones leave before the change is answered.
+func TestPolicyLimitsWhatIsThere(t *testing.T) {
+	t.Parallel()
+	b := openBroker(t, vfs.NewMem())
+	q := b.declare(t, "q", "durable", 1, dlx("", "dead")...)
+	dead := b.declare(t, "dead", "durable", 1)
+	b.send(t, "", "q", 1, 2, 3, 4, 5)
+	for _, step := range []struct{ limit, ready, dead uint64 }{{9, 5, 0}, {3, 3, 2}, {4, 3, 2}, {0, 0, 5}} {
+		b.setPolicy(t, OperatorPolicy, Policy{Name: "p", Pattern: "q", Definition: wire.Table{arg("max-length", int64(step.limit))}})
+		if left(q) != step.ready || left(dead) != step.dead {
+			t.Errorf("with a limit of %d there are %d and %d dead letters, want %d and %d", step.limit, left(q), left(dead), step.ready, step.dead)
+		}
+	}
+}
