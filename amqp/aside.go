@@ -16,9 +16,10 @@ import (
 // two such messages comes first, their runs are open at the same time: the one that
 // got the last message is the open run, the others lie aside.
 
-// maxRuns is how many runs may be open at a time. Finding the right one costs more
-// the more there are.
-const maxRuns = 16
+// maxRuns is how many runs may be open at a time: more than a quorum queue has
+// priorities. Finding the right one costs more the more there are, but a run costs
+// more than a look at a hundred of them.
+const maxRuns = 64
 
 // asideRuns are all runs that are open if there are several: the open run is among
 // them.
@@ -48,7 +49,10 @@ func (r *openRun) turnTo(route *vhosts.Route, pages *queue.Pages) bool {
 	if len(a.runs) == 0 {
 		a.runs, a.current = append(a.runs, asideRun{route: r.route, page: r.page}), 0
 	}
-	i := slices.IndexFunc(a.runs, func(p asideRun) bool { return p.route.Same(route) })
+	i := slices.IndexFunc(a.runs, func(p asideRun) bool { return p.route == route })
+	if i < 0 {
+		i = slices.IndexFunc(a.runs, func(p asideRun) bool { return p.route.Same(route) })
+	}
 	if i < 0 {
 		if i = len(a.runs); i == maxRuns {
 			return false
