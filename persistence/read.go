@@ -5,6 +5,7 @@ package persistence
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -154,15 +155,25 @@ func (r *bodyReader) seek(key []byte) (found bool, err error) {
 	return r.advance(key)
 }
 
-// advance moves the iterator there is to a key.
+// advance moves the iterator there is to a key. Only the next body of the same
+// commit is looked for by going on to the next key: what else lies between may be
+// thousands of deleted ones.
 func (r *bodyReader) advance(key []byte) (found bool, err error) {
-	if r.it.Valid() && r.it.Next() && bytes.Equal(r.it.Key(), key) {
+	if r.it.Valid() && follows(r.it.Key(), key) && r.it.Next() && bytes.Equal(r.it.Key(), key) {
 		return true, nil
 	}
 	if r.it.SeekGE(key) && bytes.Equal(r.it.Key(), key) {
 		return true, nil
 	}
 	return false, r.it.Error()
+}
+
+// follows reports whether next names the body written after the one of key, in the
+// same commit.
+func follows(key, next []byte) bool {
+	const part = bodyKeyLen - 4
+	return len(key) == bodyKeyLen && bytes.Equal(key[:part], next[:part]) &&
+		binary.BigEndian.Uint32(key[part:])+1 == binary.BigEndian.Uint32(next[part:])
 }
 
 // close lets go of the database. What it would report, a read has.

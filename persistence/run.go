@@ -4,6 +4,7 @@
 package persistence
 
 import (
+	"cmp"
 	"sync"
 	"sync/atomic"
 )
@@ -168,6 +169,16 @@ type Place struct {
 	Group, Index uint64
 	Part         uint32
 	Flags        uint8
+}
+
+// ComparePlaces orders two shares that are stored as their bodies lie on disk, so
+// that those written at one time are neighbours.
+func ComparePlaces(a, b *Share) int {
+	if a.run.volatile != b.run.volatile {
+		return cmp.Compare(a.run.bodySpace(), b.run.bodySpace())
+	}
+	x, y := &a.run.name, &b.run.name
+	return cmp.Or(cmp.Compare(x.group, y.group), cmp.Compare(x.index, y.index), cmp.Compare(x.part, y.part))
 }
 
 const (

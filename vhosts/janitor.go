@@ -109,66 +109,6 @@ func (q *Queue) needsCare(thin bool) bool {
 // restsLocked reports whether nothing has happened to the queue for a while.
 func (q *Queue) restsLocked() bool { return q.resting >= restingAfter }
 
-// joinAll joins all runs that are worth it. What has been joined is in the way of
-// what lies behind it until it is stored: so it goes over the queues in rounds and
-// waits for the store once a round, however many they are.
-func (j *janitor) joinAll(queues []*Queue) {
-	for round := slices.Clone(queues); len(round) > 0; {
-		round = slices.DeleteFunc(round, func(q *Queue) bool {
-			joined := false
-			for j.hosts.store.Throttle(j.ctx) == nil && j.ctx.Err() == nil && j.join(q) {
-				joined = true
-			}
-			return !joined
-		})
-		if len(round) == 0 {
-			return
-		}
-		w := durableWait{done: make(chan error, 1)}
-		j.hosts.store.Sync(w)
-		if err := w.wait(j.ctx); err != nil {
-			return // the store is closed, or the janitor is
-		}
-	}
-}
-
-// join makes one run of some neighbouring small ones. It returns false if there
-// was nothing to join.
-func (j *janitor) join(q *Queue) bool {
-	group, members := q.scattered()
-	if group == nil {
-		return false
-	}
-	page, err := j.joined(members)
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if err != nil {
-		// The queue finds out about damage when it gets there.
-		q.engine.Scatter(group)
-		return false
-	}
-	defer page.Release()
-	if page.Bytes() > 2*queue.MaxRunBytes { // sizes were told from bodies alone
-		q.engine.Scatter(group)
-		return true
-	}
-	run := newRun(page, group[0].Volatile)
-	last := &members[len(members)-1]
-	share := run.Share(q.id, members[0].first, uint32(last.first-members[0].first)+last.count, page.BodyBytes())
-	if _, ok := q.engine.Gather(group, page, share); !ok {
-		return true
-	}
-	page.Hold() // the store's
-	for i := range members {
-		q.records = append(q.records, persistence.Drop(members[i].share))
-	}
-	q.records = append(q.records, persistence.PutRun(run))
-	q.proposeLocked()
-	q.engine.ReleasePages()
-	q.countResidentLocked()
-	return true
-}
-
 // newRun returns a run with a page as its body.
 func newRun(page *queue.Page, volatile bool) *persistence.Run {
 	if volatile {
@@ -195,71 +135,6 @@ func memberOf(r *queue.Run) member {
 	return m
 }
 
-// scattered asks the engine for runs to be joined.
-func (q *Queue) scattered() (group []*queue.Run, members []member) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.deleted || q.damaged != nil {
-		return nil, nil
-	}
-	zeal := queue.Busy
-	switch {
-	case q.restsLocked():
-		zeal = queue.Idle
-	case len(q.engine.Consumers()) == 0:
-		zeal = queue.Unread
-	}
-	group = q.engine.Scattered(zeal)
-	for _, r := range group {
-		members = append(members, memberOf(r))
-	}
-	return group, members
-}
-
-// joined returns a page of all messages of the members, whose pages it releases.
-func (j *janitor) joined(members []member) (*queue.Page, error) {
-	page := new(queue.Page)
-	page.Hold()
-	failed := j.read(members)
-	for i := range members {
-		m := &members[i]
-		if m.page == nil {
-			continue
-		}
-		if failed == nil {
-			for n := range int(m.count) {
-				page.AppendFrom(m.page, n)
-			}
-		}
-		m.page.Release()
-	}
-	return page, failed
-}
-
-// read gets the pages that members do not have from the store.
-func (j *janitor) read(members []member) (failed error) {
-	var shares []*persistence.Share
-	var missing []*member
-	for i := range members {
-		if m := &members[i]; m.page == nil {
-			shares, missing = append(shares, m.share), append(missing, m)
-		}
-	}
-	if len(shares) == 0 {
-		return nil
-	}
-	j.hosts.store.ReadRuns(shares, func(i int, body []byte, err error) {
-		m := missing[i]
-		if err == nil {
-			m.page, err = j.hosts.pages.parse(body, m.count)
-		}
-		if err != nil {
-			failed = err
-		}
-	})
-	return failed
-}
-
 // rewrite writes runs anew of which little is left.
 func (j *janitor) rewrite(q *Queue) {
 	q.mu.Lock()
@@ -279,14 +154,15 @@ func (j *janitor) rewrite(q *Queue) {
 
 // replace writes one run anew, with nothing in the place of what is settled.
 func (j *janitor) replace(q *Queue, r *queue.Run, m *member) {
-	members := []member{*m}
-	if err := j.read(members); err != nil {
-		q.mu.Lock()
-		defer q.mu.Unlock()
-		q.engine.Replace(r, nil, nil)
-		return
+	if m.page == nil {
+		var err error
+		if m.page, err = j.hosts.pages.load(m.share, m.count); err != nil {
+			q.mu.Lock()
+			defer q.mu.Unlock()
+			q.engine.Replace(r, nil, nil)
+			return
+		}
 	}
-	m = &members[0]
 	page := new(queue.Page)
 	page.Hold()
 	defer page.Release()

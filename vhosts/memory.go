@@ -47,11 +47,13 @@ func (h *Hosts) residentLimits(read bool) (limit, spill uint64) {
 
 // trimLocked keeps the queue's pages within its share of memory.
 func (q *Queue) trimLocked() {
-	q.trimToLocked(q.vhost.hosts.residentLimits(len(q.engine.Consumers()) > 0))
-}
-
-func (q *Queue) trimToLocked(limit, spill uint64) {
-	q.engine.Trim(limit, spill, &q.fx)
+	read := len(q.engine.Consumers()) > 0
+	limit, spill := q.vhost.hosts.residentLimits(read)
+	if read || limit > unreadFloor {
+		q.engine.Trim(limit, spill, &q.fx)
+	} else {
+		q.engine.TrimUnread(limit, spill, &q.fx)
+	}
 	if len(q.fx.Spills) > 0 {
 		q.applyLocked()
 	} else {

@@ -136,6 +136,18 @@ func (p *pageReaders) loadAll(loaded []loadedPage, wanted []wantedRun) []loadedP
 	return loaded
 }
 
+// readAll reads the pages of shares and calls use for each, in their order, with its
+// page, held for the receiver, or an error.
+func (p *pageReaders) readAll(shares []*persistence.Share, use func(i int, page *queue.Page, err error)) {
+	p.store.ReadRuns(shares, func(i int, body []byte, err error) {
+		var page *queue.Page
+		if err == nil {
+			page, err = p.parse(body, shares[i].Count())
+		}
+		use(i, page, err)
+	})
+}
+
 // load reads the page of a share that stands for count messages.
 func (p *pageReaders) load(share *persistence.Share, count uint32) (page *queue.Page, err error) {
 	err = p.store.ReadRun(share, func(body []byte) error {

@@ -545,7 +545,11 @@ func TestModel(t *testing.T) {
 			},
 			"trim": func(t *rapid.T) {
 				limit := rapid.Uint64Range(0, m.engine.Resident()).Draw(t, "limit")
-				m.step(t, func() { m.engine.Trim(limit, limit, &m.fx) })
+				trim := m.engine.Trim
+				if rapid.Bool().Draw(t, "unread") {
+					trim = m.engine.TrimUnread
+				}
+				m.step(t, func() { trim(limit, limit, &m.fx) })
 			},
 		})
 		t.Repeat(actions)

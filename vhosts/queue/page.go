@@ -179,6 +179,12 @@ func (p *Page) Compact() *Page {
 	return p.exact()
 }
 
+// NewPage returns a page with room for so many messages that take so many bytes,
+// and no spare room.
+func NewPage(messages, bytes int) *Page {
+	return &Page{buf: make([]byte, 0, bytes), messages: make([]message, 0, messages)}
+}
+
 // exact returns a copy of the page without spare room.
 func (p *Page) exact() *Page {
 	return &Page{

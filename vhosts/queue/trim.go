@@ -27,7 +27,14 @@ const sparedRuns = 8
 // The shell calls it after each Append and Loaded, with or without room. It
 // looks at each run once, or until that is stored, so a call costs no more than
 // what came since the last.
-func (e *Engine) Trim(limit, spill uint64, fx *Effects) {
+func (e *Engine) Trim(limit, spill uint64, fx *Effects) { e.trimTo(limit, spill, false, fx) }
+
+// TrimUnread is Trim for one of many queues that nobody reads while memory is short:
+// not the head of the queue stays but what came last, so that small runs can be
+// joined before they leave memory.
+func (e *Engine) TrimUnread(limit, spill uint64, fx *Effects) { e.trimTo(limit, spill, true, fx) }
+
+func (e *Engine) trimTo(limit, spill uint64, newest bool, fx *Effects) {
 	if limit < e.limit { // what could stay may have to go
 		for _, l := range e.levels {
 			l.ahead, l.behind = sweep{}, sweep{}
@@ -36,7 +43,7 @@ func (e *Engine) Trim(limit, spill uint64, fx *Effects) {
 	e.limit = limit
 	if e.resident > limit {
 		e.trim(limit, spill, fx)
-	} else {
+	} else if !newest {
 		for _, l := range e.levels {
 			if l.unbroken() {
 				l.ahead.done, l.ahead.bare = l.next, l.next
