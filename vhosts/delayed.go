@@ -206,7 +206,8 @@ func (m *mailing) resume(i int, scratch *exchanges.Scratch[*Queue]) bool {
 		route = route.For(PriorityOf(&view))
 	}
 	persistent := p.DeliveryMode == wire.Persistent && route.Durable
-	page := openPublication(&m.publications, route, persistent, len(envelope)+len(header)+len(body))
+	at := openPublication(&m.publications, route, persistent, len(envelope)+len(header)+len(body), m.pages())
+	page := m.publications[at].Page
 	if l.page.Died(l.offset) {
 		page.AppendDead(envelope, header, body, l.page.Rekeyed(l.offset))
 	} else {
@@ -215,7 +216,7 @@ func (m *mailing) resume(i int, scratch *exchanges.Scratch[*Queue]) bool {
 	if ttl, err := strconv.ParseUint(p.Expiration, 10, 64); err == nil && p.Has(wire.FlagExpiration) {
 		page.Meet(queue.After(ttl))
 	}
-	m.copied(i)
+	m.copied(i, at)
 	return true
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"math"
 	"slices"
+	"strconv"
 
 	"github.com/lagomq/lagomq/amqp/wire"
 	"github.com/lagomq/lagomq/exchanges"
@@ -266,8 +267,15 @@ func (h *recentHistory) deliver(f *follower, r *remembered, first int) {
 		}
 		if to := route.For(PriorityOf(&properties)); !to.Nowhere() {
 			persistent := r.persistent && to.Durable
-			openPublication(&publications, to, persistent, len(envelope)+len(header)+len(body)).AppendFrom(r.page, i)
+			at := openPublication(&publications, to, persistent, len(envelope)+len(header)+len(body), &h.vhost.hosts.pages.pages)
+			publications[at].Page.AppendFrom(r.page, i)
+			if ttl, err := strconv.ParseUint(string(properties.Expiration), 10, 64); err == nil {
+				publications[at].Page.Meet(queue.After(ttl)) // from now on
+			}
 		}
 	}
 	h.vhost.hosts.CommitTx(publications, nil, nil)
+	for i := range publications {
+		publications[i].Page.Release()
+	}
 }

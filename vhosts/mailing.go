@@ -139,20 +139,24 @@ func (m *mailing) addressOne(i int, target *deadLetterTarget, scratch *exchanges
 	}
 	m.header = wire.AppendHeader(m.header[:0], h.BodySize, s.properties)
 	persistent := s.persistent && route.Durable
-	page := openPublication(&m.publications, route, persistent, len(s.envelope)+len(m.header)+len(body))
+	at := openPublication(&m.publications, route, persistent, len(s.envelope)+len(m.header)+len(body), m.pages())
+	page := m.publications[at].Page
 	page.AppendDead(s.envelope, m.header, body, s.rekeyed)
 	page.Meet(s.due)
-	m.copied(i)
+	m.copied(i, at)
 	return true
 }
 
-// copied notes that the last publication has a copy of a letter.
-func (m *mailing) copied(i int) {
-	for len(m.copies) < len(m.publications) {
+// copied notes that a publication has a copy of a letter.
+func (m *mailing) copied(letter, publication int) {
+	if publication == len(m.copies) {
 		m.copies = append(m.copies, nil)
 	}
-	m.copies[len(m.publications)-1] = append(m.copies[len(m.publications)-1], i)
+	m.copies[publication] = append(m.copies[publication], letter)
 }
+
+// pages are where the pages of the copies come from.
+func (m *mailing) pages() *queue.Pages { return &m.source.vhost.hosts.pages.pages }
 
 // stamp is what the copy of a letter has in place of the original's envelope and
 // properties, and where it goes. Letters are often alike in all that decides this,
@@ -261,6 +265,9 @@ func (m *mailing) sort() (back []letter) {
 				}
 			}
 		}
+	}
+	for i := range m.publications {
+		m.publications[i].Page.Release()
 	}
 	for i, l := range m.letters {
 		if m.waits[i] {

@@ -184,10 +184,12 @@ type TxPublication struct {
 // mostBeside is how many publications openPublication looks at.
 const mostBeside = 64
 
-// openPublication returns the page that the next message of a transaction goes
-// to: that of the last publication that went the same way, if the order to those that
-// came after it does not matter and it has room for size more bytes, or a new one.
-func openPublication(publications *[]TxPublication, r *Route, persistent bool, size int) *queue.Page {
+// openPublication returns the position of the publication that the next message of
+// a transaction goes to: the last one that went the same way, if the order to those
+// that came after it does not matter and its page has room for size more bytes, or a
+// new one. The page of that is from pages, if that is not nil, and is to be released
+// by the caller in the end.
+func openPublication(publications *[]TxPublication, r *Route, persistent bool, size int, pages *queue.Pages) int {
 	n := len(*publications)
 	for i := n - 1; i >= max(0, n-mostBeside); i-- {
 		last := &(*publications)[i]
@@ -198,23 +200,26 @@ func openPublication(publications *[]TxPublication, r *Route, persistent bool, s
 			if !last.Page.Fits(size) {
 				break
 			}
-			return last.Page
+			return i
 		}
 		if !last.Route.Beside(r) {
 			break
 		}
 	}
 	page := new(queue.Page)
+	if pages != nil {
+		page = pages.New()
+	}
 	*publications = append(*publications, TxPublication{Route: r, Page: page, Persistent: persistent})
-	return page
+	return n
 }
 
 // AppendPublication adds a message to the publications of a transaction; the parts are as
 // in queue.Page.Append.
 func AppendPublication(publications []TxPublication, r *Route, persistent bool, envelope, header, body []byte, due queue.Deadline) []TxPublication {
-	page := openPublication(&publications, r, persistent && r.Durable, len(envelope)+len(header)+len(body))
-	page.Append(envelope, header, body)
-	page.Meet(due)
+	i := openPublication(&publications, r, persistent && r.Durable, len(envelope)+len(header)+len(body), nil)
+	publications[i].Page.Append(envelope, header, body)
+	publications[i].Page.Meet(due)
 	return publications
 }
 
