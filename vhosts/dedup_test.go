@@ -482,3 +482,28 @@ func TestDedupRefused(t *testing.T) {
 		t.Errorf("%d duplicates are counted, want 4", n)
 	}
 }
+
+// TestDedupDelayed: an exchange that delays messages judges them as they are published.
+func TestDedupDelayed(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	b := c.open(t, vfs.NewMem())
+	b.declareExchange(t, exchanges.Declaration{Name: "later", Type: exchanges.TypeDelayed, Durable: true, Arguments: wire.Table{
+		arg("x-delayed-type", "fanout"), once,
+	}})
+	q := b.declare(t, "q", "durable", 1)
+	b.bind(t, Binding{Source: "later", Destination: "q"})
+	for _, id := range []string{"a", "b", "a", "b"} {
+		w := newResult()
+		b.delay(t, "", id, true, w, delayed(1000), arg("x-deduplication-header", id))
+		w.want(t)
+	}
+	if n := b.Delayed("later"); n != 2 || b.ExchangeDuplicates("later") != 2 {
+		t.Errorf("%d messages are delayed and %d were duplicates, want 2 and 2", n, b.ExchangeDuplicates("later"))
+	}
+	c.pass(b, time.Second)
+	b.delay(t, "", "again", true, newResult(), delayed(0), arg("x-deduplication-header", "a"))
+	if got := left(q); got != 2 {
+		t.Errorf("the queue has %d messages, want 2", got)
+	}
+}
