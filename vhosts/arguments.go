@@ -64,9 +64,9 @@ var arguments = slices.Concat([]argument{
 	{"x-delivery-limit", both, integer, true},
 	{"x-consumer-timeout", both, positiveMilliseconds, false},
 	{"x-consumer-disconnected-timeout", quorum, positiveMilliseconds, true}, // a broker that is alone loses no consumers so
-	{"x-delayed-retry-type", both, oneOf("invalid_delayed_retry_type", "all", "failed", "returned", "disabled"), false},
-	{"x-delayed-retry-min", both, milliseconds, false},
-	{"x-delayed-retry-max", both, milliseconds, false},
+	{"x-delayed-retry-type", both, oneOf("invalid_delayed_retry_type", "all", "failed", "returned", "disabled"), true},
+	{"x-delayed-retry-min", both, milliseconds, true},
+	{"x-delayed-retry-max", both, milliseconds, true},
 	{"x-max-in-memory-length", quorum, nonNegative, true},
 	{"x-max-in-memory-bytes", quorum, nonNegative, true},
 	{"x-max-age", neither, nil, false},

@@ -58,6 +58,7 @@ type Queue struct {
 	resting     int          // times in a row that the janitor found it untouched
 	resident    uint64       // what of Hosts.resident is this queue's
 	wake        uint64       // when tick comes, 0 if it was not asked for
+	retries     []retry      // messages that wait before they are delivered again, by time
 	alarm       alarm        // guarded by timers.mu
 	expelledAt  uint64       // when messages became due last
 	usedAt      uint64       // when the lease of a queue with x-expires began
@@ -330,10 +331,16 @@ func (q *Queue) giveBack(c *queue.Consumer, numbers []uint64, failed bool) (lett
 	}
 	q.stats.Requeued += uint64(len(numbers))
 	within := len(numbers)
-	if limit := q.settings.Load().deliveryLimit; limit != unset || q.Quorum() {
+	s := q.settings.Load()
+	waits := s.retry.delays(failed)
+	if limit := s.deliveryLimit; limit != unset || waits || q.Quorum() {
 		within = q.engine.Count(numbers, failed, limit, &q.fx)
 	}
-	q.engine.Return(numbers[:within])
+	if waits {
+		q.holdBackLocked(numbers[:within], &s.retry)
+	} else {
+		q.engine.Return(numbers[:within])
+	}
 	if over := numbers[within:]; len(over) > 0 {
 		if err := q.engine.Expel(over, queue.DeliveryLimit, &q.fx); err != nil {
 			q.vhost.hosts.broken(q, err)
@@ -410,7 +417,7 @@ func (q *Queue) removeLocked() (ready uint64, consumers []*queue.Consumer) {
 	for i := range q.letters {
 		q.letters[i].page.Release()
 	}
-	q.engine, q.dead, q.letters = queue.Engine{}, nil, nil
+	q.engine, q.dead, q.letters, q.retries = queue.Engine{}, nil, nil, nil
 	q.roomLocked()
 	q.countResidentLocked()
 	return ready, consumers

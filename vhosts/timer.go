@@ -184,7 +184,7 @@ func (q *Queue) tick() {
 		q.mu.Unlock()
 		return
 	}
-	if q.engine.Timed() {
+	if q.retryLocked() || q.engine.Timed() {
 		q.dispatchLocked()
 	}
 	unused := q.unusedLocked()

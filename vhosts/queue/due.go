@@ -79,7 +79,7 @@ func (e *Engine) Expire(now uint64, reason Reason, most int, fx *Effects) (next 
 	if c == nil {
 		return 0
 	}
-	if e.Ready()+e.unacked == 0 {
+	if e.Ready()+e.unacked+e.leaving == 0 {
 		c.near = nil // nothing is left of it
 	}
 	expelled := 0

@@ -212,6 +212,9 @@ func (e *Engine) ReturnLeaving(numbers []uint64) error {
 			}
 		}
 		slices.Sort(back)
+		if e.calendar != nil {
+			e.back(back)
+		}
 		l.returned.add(back)
 		l.ready += uint64(len(offsets))
 	})

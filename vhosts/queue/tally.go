@@ -35,6 +35,17 @@ func (r *Run) tally(offset uint32) Tally {
 	return r.aside.tallies[offset]
 }
 
+// Failures is how often the delivery of an unacked message failed.
+func (e *Engine) Failures(number uint64) uint16 {
+	if l := e.find(Level(number)); l != nil {
+		if at := l.dir.head.find(number, 0); at >= 0 {
+			r := l.dir.head.at(at)
+			return r.tally(uint32(number - r.First)).Failed
+		}
+	}
+	return 0
+}
+
 // Count counts that unacked messages come back, failed or unharmed. It moves those to
 // the end of numbers that failed more often than limit, which may be negative for
 // none, and returns how many are left. Those are then to be given to Return, the
