@@ -29,7 +29,7 @@ const noTTL = ^uint64(0)
 type calendar struct {
 	ttl     uint64 // milliseconds from arrival, noTTL for none
 	old     uint64 // what arrived up to here had outlived ttl at the last Expire
-	passed  uint64 // the time of the last Expire: earlier dates have been taken out of near
+	passed  uint64 // the latest time of an Expire: dates up to then have been taken out of near
 	asking  int    // runs whose stamps were asked for
 	near    dates  // messages that are due before horizon, and perhaps some that are gone
 	horizon uint64 // of each run, messages due before it are in near, unless due says otherwise
@@ -92,7 +92,7 @@ func (e *Engine) Expire(now uint64, reason Reason, most int, fx *Effects) (next 
 			}
 		}
 	}
-	c.passed = now
+	c.passed = max(c.passed, now)
 	if c.far != 0 && now+window/2 >= c.far && c.asking < mostAsked/2 {
 		e.lookAhead(now, fx)
 	}
@@ -287,21 +287,32 @@ func (e *Engine) StampsFailed(r *Run) {
 // back takes returned messages into the calendar again whose dates have passed while
 // they were unacked.
 func (e *Engine) back(numbers []uint64) {
-	c := e.calendar
 	at := 0
 	for _, number := range numbers {
 		head := &e.level(Level(number)).dir.head
-		if at = max(0, head.find(number, at)); at >= head.len() {
-			continue
+		if at = max(0, head.find(number, at)); at < head.len() {
+			r := head.at(at)
+			e.ready(r, uint32(number-r.First))
 		}
-		switch r := head.at(at); {
-		case !r.stamped:
-		case r.Page == nil:
-			r.due, c.far = 1, 1 // not known: the next Expire looks at it
-		default:
-			if s := r.Page.Stamp(int(number - r.First)); s.Due != 0 && s.Due <= c.passed {
-				c.near.push(date{s.Due, number, 1})
-			}
+	}
+}
+
+// ready takes a message that becomes ready again into the calendar if its date has
+// passed meanwhile.
+func (e *Engine) ready(r *Run, offset uint32) {
+	c := e.calendar
+	switch {
+	case !r.stamped:
+	case r.Page == nil:
+		r.due, c.far = 1, 1 // not known: the next Expire looks at it
+	default:
+		s := r.Page.Stamp(int(offset))
+		due := s.Due
+		if c.ttl != noTTL && s.Arrived <= c.old { // the run may say by now when a later one arrived
+			due = earlier(due, s.Arrived+c.ttl)
+		}
+		if due != 0 && due <= c.passed {
+			c.near.push(date{due, r.First + uint64(offset), 1})
 		}
 	}
 }

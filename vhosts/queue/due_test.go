@@ -273,6 +273,65 @@ func TestDue(t *testing.T) {
 	})
 }
 
+// TestHeldBackExpires: a message that was held back while it became due leaves when it
+// is admitted.
+func TestHeldBackExpires(t *testing.T) {
+	t.Parallel()
+	const now = 1_700_000_000_000
+	var e Engine
+	var fx Effects
+	p := new(Page)
+	for i := range uint64(2) {
+		p.AppendFrom(newPage(i, 1, 8), 0)
+		p.Meet(After(1000 * i))
+	}
+	p.Arrive(now)
+	r := e.AppendHeld(0, p, nil)
+	for _, at := range []uint64{now - 1, now, now + 1000, now + 999} {
+		e.Expire(at, Expired, 9, &fx)
+	}
+	e.Admit(r, 0, 2)
+	if e.Expire(now+1000, Expired, 9, &fx); e.Ready() != 0 || len(fx.Dead) != 1 || fx.Dead[0].Count != 2 {
+		t.Errorf("%d messages are ready, %v left", e.Ready(), fx.Dead)
+	}
+}
+
+// TestReturnedToLoadedRunExpires: a message that had outlived the queue's time when it
+// came back leaves, also if its run counts as younger by then and is in memory again.
+func TestReturnedToLoadedRunExpires(t *testing.T) {
+	t.Parallel()
+	const now = 1_700_000_000_000
+	var e Engine
+	var fx Effects
+	keeper := newKeeper(&e)
+	e.SetTTL(1000)
+	p := new(Page)
+	stamps := []Stamp{{Arrived: now}, {Arrived: now}, {Arrived: now + 500}}
+	for i := range stamps {
+		p.AppendFrom(newPage(uint64(i), 1, 8), 0)
+	}
+	p.Arrive(now)
+	p.stamps = slices.Clone(stamps)
+	s := &sink{room: 1}
+	e.AddConsumer(&Consumer{Tag: "c", Sink: s})
+	r := e.Append(0, p, keeper.put(0, 3))
+	e.Dispatch(&fx)
+	e.Trim(0, 1<<62, &fx)
+	e.dropPage(r)
+	fx.Reset()
+	e.Expire(now+1200, Expired, 9, &fx) // asks for stamps
+	for _, r := range fx.Stamps {
+		e.Stamped(r, func(i int) Stamp { return stamps[i] })
+	}
+	e.Expire(now+1200, Expired, 9, &fx)
+	e.Loaded(r, p)
+	e.Return([]uint64{0})
+	fx.Reset()
+	if e.Expire(now+1300, Expired, 9, &fx); e.Ready() != 1 || len(fx.Dead) != 1 || fx.Dead[0].From != 0 {
+		t.Errorf("%d messages are ready, %v left", e.Ready(), fx.Dead)
+	}
+}
+
 // TestDatesAreOrdered: the heap gives dates back by time.
 func TestDatesAreOrdered(t *testing.T) {
 	t.Parallel()

@@ -210,11 +210,11 @@ func (e *Engine) ReturnLeaving(numbers []uint64) error {
 			if offset < r.sent {
 				back = append(back, r.First+uint64(offset))
 			}
+			if e.calendar != nil {
+				e.ready(r, offset)
+			}
 		}
 		slices.Sort(back)
-		if e.calendar != nil {
-			e.back(back)
-		}
 		l.returned.add(back)
 		l.ready += uint64(len(offsets))
 	})
