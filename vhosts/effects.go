@@ -29,10 +29,7 @@ func (q *Queue) dispatchAtLocked(at uint64) {
 			q.applyLocked()
 			q.handOutLocked(at) // who waited for what has left is to be told
 		}
-		q.steps++
-	}
-	if len(q.waiting) > 0 {
-		q.roomLocked()
+		q.stepLocked()
 	}
 }
 

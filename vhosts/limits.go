@@ -32,6 +32,8 @@ func (q *Queue) boundLocked(s *settings) {
 		q.engine.Weigh(b.mostBytes != unset)
 	}
 	q.bounds = b
+	q.steps++
+	q.roomLocked()
 }
 
 // refuses says whether the queue refuses messages that are too many.
@@ -89,7 +91,7 @@ func (q *Queue) fits(size uint64) bool {
 type refusal struct {
 	queue    *Queue
 	messages queue.Bitmap
-	steps    uint64 // Queue.steps at that time
+	steps    uint64 // Queue.steps before
 }
 
 // takeLocked puts those messages of a publication at the end of a queue that
@@ -103,7 +105,7 @@ func (q *Queue) takeLocked(p *Publication) {
 	for first < n && !fitting(first) {
 		first++
 	}
-	refused := refusal{queue: q}
+	refused := refusal{queue: q, steps: q.steps}
 	refused.messages.SetRange(0, first)
 	if first < n || dead {
 		run := q.engine.AppendHeld(q.level(p.priority), p.page, p.shareLocked(q))
@@ -130,7 +132,6 @@ func (q *Queue) takeLocked(p *Publication) {
 	q.stats.Published += uint64(n) - count
 	q.stats.Refused += count
 	if count > 0 {
-		refused.steps = q.steps
 		p.refused = append(p.refused, refused)
 	}
 }
@@ -182,8 +183,25 @@ func (q *Queue) roomMade() {
 	q.vhost.hosts.forwarder.leave(q)
 }
 
+// stepLocked notes what is ready in a queue with limits, after anything that may have
+// changed it. Only a change is a step: who waits for room is not to try again for
+// less, as queues that wait for each other, or one that waits for itself, would then
+// never come to rest.
+func (q *Queue) stepLocked() {
+	ready, bytes := q.engine.Ready(), q.engine.ReadyBytes()
+	if ready == q.ready && bytes == q.readyBytes {
+		return
+	}
+	q.ready, q.readyBytes = ready, bytes
+	q.steps++
+	q.roomLocked()
+}
+
 // roomLocked tells those whose letters wait for room in this queue, if there is any.
 func (q *Queue) roomLocked() {
+	if len(q.waiting) == 0 {
+		return
+	}
 	if q.deleted || !q.bounds.refuses() || q.fits(0) {
 		for _, source := range q.waiting {
 			source.roomMade()

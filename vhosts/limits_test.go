@@ -219,3 +219,75 @@ func TestLimitConcurrent(t *testing.T) {
 		}
 	}
 }
+
+// TestRefusedByItself: a letter that its own queue has no room for waits until there is
+// some, and so do letters that two queues refuse each other.
+func TestRefusedByItself(t *testing.T) {
+	t.Parallel()
+	b := openBroker(t, vfs.NewMem())
+	b.forwarder.stop() // nobody else forwards
+	bounded := func(name, target string) *Queue {
+		return b.declare(t, name, "durable", 1, append(dlx("", target),
+			wire.Field{Name: "x-max-length-bytes", Value: int64(10)}, wire.Field{Name: "x-overflow", Value: "reject-publish"})...)
+	}
+	queues := []*Queue{bounded("self", "self"), bounded("a", "b"), bounded("b", "a")}
+	inboxes := make([]*inbox, len(queues))
+	for i, q := range queues {
+		inboxes[i] = newInbox("c", false, 1)
+		consume(t, q, inboxes[i])
+		b.post(t, "", q.name, persistentMode(), "letter")
+		b.post(t, "", q.name, persistentMode(), "stays")
+		q.Cancel(inboxes[i].Consumer)
+	}
+	for i, q := range queues {
+		q.Settle(inboxes[i].Consumer, numbersOf(inboxes[i].take(1)), true)
+	}
+	for _, q := range queues {
+		if s := q.Stats(); !q.blocked.Load() || s.Leaving != 1 {
+			t.Errorf("queue %s has %d leaving messages, and waits: %t", q.name, s.Leaving, q.blocked.Load())
+		}
+	}
+	if n := len(b.forwarder.queues); n > 0 {
+		t.Errorf("%d queues are to try again", n)
+	}
+	for _, q := range queues {
+		if _, _, err := b.PurgeQueue(q.name, 1, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.forwarder.forward(b.forwarder.queues...)
+	for _, q := range queues {
+		wantCounts(t, q, 1, 0)
+	}
+}
+
+// TestRoomMadeMeanwhile: who was refused does not wait if there is room by the time he
+// is about to.
+func TestRoomMadeMeanwhile(t *testing.T) {
+	t.Parallel()
+	b := openBroker(t, vfs.NewMem())
+	source := b.declare(t, "source", "durable", 1)
+	target := b.declare(t, "target", "durable", 1, maxLength(1), wire.Field{Name: "x-overflow", Value: "reject-publish"})
+	for what, makeRoom := range map[string]func(){
+		"purge": func() { _, _, _ = b.PurgeQueue("target", 1, nil) },
+		"limit": func() {
+			target.mu.Lock()
+			defer target.mu.Unlock()
+			target.boundLocked(settingsOf(nil, AppliedPolicies{}))
+		},
+	} {
+		b.post(t, "", "target", persistentMode(), "1")
+		target.mu.Lock()
+		r := refusal{queue: target, steps: target.steps}
+		target.mu.Unlock()
+		makeRoom()
+		source.waitForRoom(&r)
+		target.mu.Lock()
+		if len(target.waiting) > 0 {
+			t.Errorf("%s: source waits", what)
+		}
+		target.waiting = nil
+		target.boundLocked(target.settings.Load())
+		target.mu.Unlock()
+	}
+}

@@ -51,7 +51,9 @@ type Queue struct {
 	dead        []queue.Dead // messages that are leaving for the dead letter exchange, after those in letters
 	letters     []letter     // such messages that can be forwarded; those being forwarded are taken off
 	bounds      bounds       // the limits of settings
-	steps       uint64       // dispatches, if there are limits
+	steps       uint64       // changes of the limits, and of what is ready if there are some
+	ready       uint64       // messages that were ready at the last step
+	readyBytes  uint64       // and their bytes, if these are counted
 	waiting     []*Queue     // whose letters wait for room here
 	idleSince   time.Time    // last time the queue became unused
 	touched     bool         // something happened since the janitor was here
@@ -369,7 +371,9 @@ func (q *Queue) purge() uint64 {
 	defer q.mu.Unlock()
 	n := q.engine.Purge(&q.fx)
 	q.applyLocked()
-	q.roomLocked()
+	if q.bounds.set {
+		q.stepLocked()
+	}
 	return n
 }
 

@@ -18,6 +18,7 @@ import (
 func (v *VHost) AddReplyQueue(owner uint64, c *queue.Consumer, ready func(*Queue)) {
 	q := &Queue{vhost: v, name: RandomName(RandomName(ReplyTo+".") + "."), owner: owner, volatile: true}
 	q.settings.Store(settingsOf(nil, AppliedPolicies{}))
+	q.alarm.queue = q
 	ready(q)
 	q.engine.AddConsumer(c)
 	v.mu.Lock()
