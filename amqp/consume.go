@@ -53,15 +53,15 @@ func (ch *channel) basicConsume(m *wire.BasicConsume) *wire.Error {
 	if name == vhosts.ReplyTo {
 		return ch.consumeReplies(m, tag)
 	}
+	q, err := ch.conn.vhost.Queue(name, ch.conn.id)
+	if err != nil {
+		return err
+	}
 	value, given := m.Arguments.Get("x-priority")
 	priority, ok := wire.Integer(value)
 	if given && !ok {
 		return wire.Errorf(wire.PreconditionFailed, "invalid arg 'x-priority' for queue '%s' in vhost '%s': %q",
 			name, ch.conn.vhost.Name(), "expected integer, got "+wire.TagName(value))
-	}
-	q, err := ch.conn.vhost.Queue(name, ch.conn.id)
-	if err != nil {
-		return err
 	}
 	s := ch.newSubscription(q, tag, m.NoAck)
 	s.exclusive, s.arguments, s.consumer.Priority = m.Exclusive, m.Arguments, priority

@@ -50,7 +50,8 @@ func TestConsumerPriority(t *testing.T) {
 	}
 }
 
-// TestConsumerPriorityInvalid: the argument is an integer of any width.
+// TestConsumerPriorityInvalid: the argument is an integer of any width. It is
+// looked at once there is a queue.
 func TestConsumerPriorityInvalid(t *testing.T) {
 	t.Parallel()
 	connection := dial(t, startBroker(t))
@@ -60,6 +61,8 @@ func TestConsumerPriorityInvalid(t *testing.T) {
 		wantException(t, err, amqp091.PreconditionFailed,
 			fmt.Sprintf("PRECONDITION_FAILED - invalid arg 'x-priority' for queue 'q' in vhost '/': \"expected integer, got %s\"", typeName))
 	}
+	_, err := openChannel(t, connection).Consume("missing", "", false, false, false, false, amqp091.Table{"x-priority": "high"})
+	wantException(t, err, amqp091.NotFound, "NOT_FOUND - no queue 'missing' in vhost '/'")
 }
 
 // TestConsumerPriorityOrder: what a consumer of a higher priority gives back goes to

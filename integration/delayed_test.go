@@ -117,3 +117,34 @@ func TestDelayedRetryByDeadLetters(t *testing.T) {
 		t.Errorf("after %v: %+v", time.Since(begin), d)
 	}
 }
+
+// TestDelayedExpiration: the time to live begins when the delay is over, also if it is
+// written with a sign, and management counts what is held back.
+func TestDelayedExpiration(t *testing.T) {
+	t.Parallel()
+	broker := startBroker(t, managed)
+	channel := openChannel(t, dial(t, broker))
+	declareDelayedExchange(t, channel, "direct")
+	must(t, channel.ExchangeDeclare("history", "x-recent-history", true, false, false, false, nil))
+	declareDead(t, channel, "q", "dead", false)
+	must(t, channel.QueueBind("q", "k", "later", false, nil))
+	const delay = int32(300)
+	must(t, channel.Confirm(false))
+	for _, expiration := range []string{"10", "+10"} {
+		confirm, err := channel.PublishWithDeferredConfirmWithContext(t.Context(), "later", "k", false, false,
+			amqp091.Publishing{Expiration: expiration, Headers: amqp091.Table{"x-delay": delay}})
+		must(t, err)
+		confirm.Wait()
+		must(t, channel.PublishWithContext(t.Context(), "history", "", false, false, amqp091.Publishing{Expiration: expiration}))
+	}
+	if shown := manage(t, broker, "GET", "/exchanges/%2F/later?columns=messages_delayed", "", 200); shown != "{\"messages_delayed\":2}\n" {
+		t.Errorf("held back: %s", shown)
+	}
+	must(t, channel.QueueBind("q", "", "history", false, nil))
+	deliveries := consume(t, channel, "dead")
+	for range 4 {
+		if d := next(t, deliveries); d.Headers["x-first-death-reason"] != "expired" {
+			t.Errorf("got %v", d.Headers)
+		}
+	}
+}

@@ -396,3 +396,29 @@ func TestDeadLetterRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestLimitsCounted: management counts what a limit refuses and drops, and what becomes
+// of the dead letters.
+func TestLimitsCounted(t *testing.T) {
+	t.Parallel()
+	broker := startBroker(t, managed)
+	channel := openChannel(t, dial(t, broker))
+	must(t, channel.Confirm(false))
+	declareLimited(t, channel, "refuses", false, "x-max-length", int32(1), "x-overflow", "reject-publish")
+	declareLimited(t, channel, "keeps", false)
+	declareLimited(t, channel, "drops", false, "x-max-length", int32(1), "x-dead-letter-exchange", "", "x-dead-letter-routing-key", "keeps")
+	declareLimited(t, channel, "loses", false, "x-max-length", int32(1), "x-dead-letter-exchange", "", "x-dead-letter-routing-key", "absent")
+	for queue, want := range map[string]string{
+		"refuses": `"refused":2,"dead":{"delivery_limit":0,"expired":0,"maxlen":0,"rejected":0},` +
+			`"dead_lettered":{"delivery_limit":0,"expired":0,"maxlen":0,"rejected":0},"dead_letters_lost":0`,
+		"drops": `"refused":0,"dead":{"delivery_limit":0,"expired":0,"maxlen":2,"rejected":0},` +
+			`"dead_lettered":{"delivery_limit":0,"expired":0,"maxlen":2,"rejected":0},"dead_letters_lost":0`,
+		"loses": `"refused":0,"dead":{"delivery_limit":0,"expired":0,"maxlen":2,"rejected":0},` +
+			`"dead_lettered":{"delivery_limit":0,"expired":0,"maxlen":0,"rejected":0},"dead_letters_lost":2`,
+	} {
+		confirmed(t, channel, amqp091.Transient, queue, "1", "2", "3")
+		eventually(t, queue+" is counted", func() bool {
+			return strings.Contains(manage(t, broker, "GET", "/queues/%2F/"+queue, "", 200), want)
+		})
+	}
+}

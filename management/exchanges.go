@@ -22,6 +22,9 @@ type exchange struct {
 	Internal   bool           `json:"internal"`
 	Arguments  map[string]any `json:"arguments"`
 	Policy     *string        `json:"policy"`
+	// MessagesDelayed is how many messages it holds back, as the plugin for delayed
+	// messages shows it.
+	MessagesDelayed uint64 `json:"messages_delayed"`
 	// LagoMQ's own: duplicates dropped since it was made or recovered.
 	Deduplicated uint64 `json:"deduplicated"`
 }
@@ -30,7 +33,7 @@ func newExchange(v *vhosts.VHost, x *vhosts.Exchange) exchange {
 	return exchange{
 		Name: textJSON(x.Name), VHost: v.Name(), Type: x.Type,
 		Durable: x.Durable, AutoDelete: x.AutoDelete, Internal: x.Internal, Arguments: tableJSON(x.Arguments),
-		Policy: textOrNull(v.ExchangePolicies(x.Name).Policy()), Deduplicated: v.ExchangeDuplicates(x.Name),
+		Policy: textOrNull(v.ExchangePolicies(x.Name).Policy()), MessagesDelayed: v.Delayed(x.Name), Deduplicated: v.ExchangeDuplicates(x.Name),
 	}
 }
 

@@ -60,17 +60,20 @@ type queueLifecycle struct {
 	OldestMessageAge int64             `json:"oldest_message_age"` // milliseconds, 0 if there is none
 	Leaving          uint64            `json:"leaving"`            // on their way to the dead letter exchange
 	Deduplicated     uint64            `json:"deduplicated"`       // not taken, as duplicates
+	Refused          uint64            `json:"refused"`            // not taken, for want of room
 	Dead             map[string]uint64 `json:"dead"`               // by reason, dead-lettered or not
+	DeadLettered     map[string]uint64 `json:"dead_lettered"`      // of these, those that went to another queue
+	LettersLost      uint64            `json:"dead_letters_lost"`  // that had nowhere to go
 }
 
 func newQueueLifecycle(q *vhosts.QueueStats) queueLifecycle {
 	l := queueLifecycle{
 		OldestMessageAge: q.Oldest.Milliseconds(), Leaving: q.Leaving, Deduplicated: q.Counters.Deduplicated,
-		Dead: map[string]uint64{},
+		Refused: q.Counters.Refused, Dead: map[string]uint64{}, DeadLettered: map[string]uint64{}, LettersLost: q.Counters.LettersLost,
 	}
-	for reason, n := range q.Counters.Died {
+	for reason := range engine.Reasons {
 		if r := engine.Reason(reason); r != engine.Due {
-			l.Dead[r.String()] = n
+			l.Dead[r.String()], l.DeadLettered[r.String()] = q.Counters.Died[reason], q.Counters.DeadLettered[reason]
 		}
 	}
 	return l

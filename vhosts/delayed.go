@@ -213,11 +213,19 @@ func (m *mailing) resume(i int, scratch *exchanges.Scratch[*Queue]) bool {
 	} else {
 		page.Append(envelope, header, body)
 	}
-	if ttl, err := strconv.ParseUint(p.Expiration, 10, 64); err == nil && p.Has(wire.FlagExpiration) {
-		page.Meet(queue.After(ttl))
-	}
+	page.Meet(lifetime(p.Expiration))
 	m.copied(i, at)
 	return true
+}
+
+// lifetime is the deadline that an expiration property sets from now on; none if it is
+// empty. It was checked when the message was published, which admits a sign.
+func lifetime(expiration string) queue.Deadline {
+	ttl, err := strconv.ParseInt(expiration, 10, 64)
+	if err != nil {
+		return queue.Deadline{}
+	}
+	return queue.After(uint64(ttl))
 }
 
 // keysIn is the routing keys in the header CC or BCC.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"math"
 	"slices"
-	"strconv"
 
 	"github.com/lagomq/lagomq/amqp/wire"
 	"github.com/lagomq/lagomq/exchanges"
@@ -269,9 +268,7 @@ func (h *recentHistory) deliver(f *follower, r *remembered, first int) {
 			persistent := r.persistent && to.Durable
 			at := openPublication(&publications, to, persistent, len(envelope)+len(header)+len(body), &h.vhost.hosts.pages.pages)
 			publications[at].Page.AppendFrom(r.page, i)
-			if ttl, err := strconv.ParseUint(string(properties.Expiration), 10, 64); err == nil {
-				publications[at].Page.Meet(queue.After(ttl)) // from now on
-			}
+			publications[at].Page.Meet(lifetime(string(properties.Expiration)))
 		}
 	}
 	h.vhost.hosts.CommitTx(publications, nil, nil)
