@@ -104,6 +104,7 @@ func (o *outcome) sift(r *Route, page *queue.Page, persistent bool, now uint64) 
 			for _, part := range o.put(to, partOfPage(page, from, i), persistent) {
 				refused = append(refused, s.forget(page, &part, from))
 			}
+			s.leave(page, o.copied, from, i)
 		}
 		from, to = i, next
 	}
@@ -148,6 +149,22 @@ func (s *sieve) forget(page *queue.Page, part *refusal, from int) refusal {
 		}
 	}
 	return whole
+}
+
+// leave takes messages from..end-1 out of the windows of queues that get them as
+// copies later: what they duplicate is asked then.
+func (s *sieve) leave(page *queue.Page, queues []*Queue, from, end int) {
+	for k := range s.route.filters {
+		f := &s.route.filters[k]
+		if f.queue == nil || !slices.Contains(queues, f.queue) {
+			continue
+		}
+		for i := from; i < end; i++ {
+			if id, named := identify(headersOf(page, i), f.window.settings.header); named {
+				f.window.forget(id)
+			}
+		}
+	}
 }
 
 // partOfPage is a page of the messages from and up to end of another.
@@ -235,8 +252,8 @@ func (s *sieve) judge(page *queue.Page, i int) (to *Route) {
 	return s.to
 }
 
-// narrow is the route without the queues that refuse the current message, nil if no
-// queue takes it.
+// narrow is the route without the queues that refuse the current message, nil if
+// nobody takes it.
 func (s *sieve) narrow() *Route {
 	filters := s.route.filters
 	if filters[0].queue == nil && s.refused[0] {
@@ -249,7 +266,7 @@ func (s *sieve) narrow() *Route {
 	switch {
 	case to == s.route:
 		return to
-	case len(to.Queues) == 0:
+	case to.Nowhere():
 		return nil
 	}
 	return to.at(s.route.priority)

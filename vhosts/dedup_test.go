@@ -507,3 +507,26 @@ func TestDedupDelayed(t *testing.T) {
 		t.Errorf("the queue has %d messages, want 2", got)
 	}
 }
+
+// TestDedupFollower: what is published to a history while a queue with deduplication
+// catches up reaches that queue, once, and what is a duplicate there is remembered all
+// the same.
+func TestDedupFollower(t *testing.T) {
+	t.Parallel()
+	b := openBroker(t, vfs.NewMem())
+	b.historyExchange(t, 10)
+	b.declare(t, "q", "durable", 1, once)
+	b.send(t, "x", "", "a", "b")
+	h, f, _, err := b.VHost.bind(Binding{Source: "x", Destination: "q"}, 1, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.send(t, "x", "", "b", "c", "c", "d")
+	h.copy(f, nil)
+	b.wantReady(t, "caught up", map[string]uint64{"q": 4})
+	b.send(t, "x", "", "d", "e")
+	b.wantReady(t, "afterwards", map[string]uint64{"q": 5})
+	b.declare(t, "late", "durable", 1)
+	b.follow(t, "late", "")
+	b.wantReady(t, "late", map[string]uint64{"late": 8})
+}

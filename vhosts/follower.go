@@ -140,7 +140,7 @@ func (h *recentHistory) caughtUpLocked(f *follower) {
 
 // amendLocked returns the queues that get a publication: those of its route, with
 // what followers need changed.
-func (h *recentHistory) amendLocked(queues []*Queue, version uint64) []*Queue {
+func (h *recentHistory) amendLocked(p *Publication, queues []*Queue, version uint64) []*Queue {
 	if h.behind == 0 && version >= h.version {
 		return queues
 	}
@@ -150,6 +150,7 @@ func (h *recentHistory) amendLocked(queues []*Queue, version uint64) []*Queue {
 		switch {
 		case f.behind && i >= 0:
 			queues = slices.Delete(queues, i, i+1)
+			p.copied = append(p.copied, f.queue)
 		case !f.behind && i < 0 && version < f.since:
 			queues = append(queues, f.queue)
 		}

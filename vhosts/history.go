@@ -108,7 +108,7 @@ func (h *recentHistory) record(p *Publication, r *Route, queues []*Queue) []*Que
 	h.countLocked(int64(run.page.Weight()))
 	h.forgetLocked(p)
 	h.unloadLocked()
-	return h.amendLocked(queues, r.version)
+	return h.amendLocked(p, queues, r.version)
 }
 
 // forgetLocked forgets what is older than the history is long. The store is to know

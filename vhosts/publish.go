@@ -19,6 +19,7 @@ type Publication struct {
 	kept       bool                 // page is compact, as it stays longer than the call
 	drops      []persistence.Record // what is forgotten for it
 	refused    []refusal            // by queues that had no room
+	copied     []*Queue             // that get it as a copy later, see follower
 }
 
 // Publish puts the messages of page into the queues of a route, as one run. If
@@ -100,6 +101,7 @@ func (p *Publication) enter(r *Route, letters []*Queue) []*Queue {
 type outcome struct {
 	records []persistence.Record
 	letters []*Queue // queues that have letters now
+	copied  []*Queue // of the last publication, see Publication
 }
 
 // put puts a page, which has arrived, where a route leads to. It returns what queues refused.
@@ -110,6 +112,7 @@ func (o *outcome) put(r *Route, page *queue.Page, persistent bool) []refusal {
 		o.records = append(o.records, persistence.PutRun(p.run))
 	}
 	o.records = append(o.records, p.drops...)
+	o.copied = p.copied
 	return p.refused
 }
 
