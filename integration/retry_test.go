@@ -37,3 +37,29 @@ func TestDelayedRetry(t *testing.T) {
 		}
 	}
 }
+
+// TestDelayedRetryLimit: a message that has come back too often does not wait once more
+// but becomes a dead letter, on queues of both types.
+func TestDelayedRetryLimit(t *testing.T) {
+	t.Parallel()
+	connection := dial(t, startBroker(t))
+	for _, queueType := range []string{"classic", "quorum"} {
+		channel := openChannel(t, connection)
+		dead := "dead of " + queueType
+		declareQueue(t, channel, dead)
+		_, err := channel.QueueDeclare(queueType, true, false, false, false, amqp091.Table{
+			"x-queue-type": queueType, "x-delayed-retry-type": "all", "x-delayed-retry-min": int32(1), "x-delivery-limit": int32(1),
+			"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead,
+		})
+		must(t, err)
+		deliveries := consume(t, channel, queueType)
+		publish(t, channel, "", queueType, "message")
+		for range 2 {
+			must(t, next(t, deliveries).Reject(true))
+		}
+		if d := next(t, consume(t, channel, dead)); d.Headers["x-first-death-reason"] != "delivery_limit" {
+			t.Errorf("%s queue: headers of the dead letter are %v", queueType, d.Headers)
+		}
+		nothing(t, deliveries)
+	}
+}

@@ -66,7 +66,9 @@ func (q *Queue) holdBackLocked(numbers []uint64, s *retrySettings) {
 		q.retries = slices.Insert(q.retries, at, r)
 		numbers = numbers[n:]
 	}
-	q.wakeAtLocked(q.retries[0].at)
+	if len(q.retries) > 0 { // else all have come back too often
+		q.wakeAtLocked(q.retries[0].at)
+	}
 }
 
 // retryLocked makes messages ready again that have waited long enough, and asks for a
