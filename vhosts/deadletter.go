@@ -27,7 +27,8 @@ type letter struct {
 	page   *queue.Page
 	offset int
 	reason queue.Reason
-	took   []*Queue // those that have a copy, while others refuse it
+	again  bool     // it was refused before
+	took   []*Queue // those that have a copy, while others refused it
 }
 
 // size is how many bytes a copy of the message takes, about.
@@ -82,7 +83,7 @@ func (q *Queue) fetchLocked() {
 		for i := range d.Count {
 			d.Run.Page.Hold()
 			offset := d.From + i
-			q.letters = append(q.letters, letter{d.Run.First + uint64(offset), d.Run.Page, int(offset), d.Reason, nil})
+			q.letters = append(q.letters, letter{d.Run.First + uint64(offset), d.Run.Page, int(offset), d.Reason, false, nil})
 		}
 		q.dead[0] = queue.Dead{}
 		q.dead = q.dead[1:]

@@ -4,7 +4,6 @@
 package vhosts
 
 import (
-	"slices"
 	"strconv"
 
 	"github.com/lagomq/lagomq/amqp/wire"
@@ -195,8 +194,8 @@ func (m *mailing) resume(i int, scratch *exchanges.Scratch[*Queue]) bool {
 	properties := wire.AppendProperties(nil, &p)
 	header = wire.AppendHeader(nil, h.BodySize, properties)
 	route := q.vhost.routeTo(scratch, q.name, string(e.RoutingKey()), extra, properties)
-	if len(l.took) > 0 {
-		route = route.without(func(target *Queue) bool { return slices.Contains(l.took, target) })
+	if l.again {
+		route = route.rest(l.took)
 	}
 	if route.Nowhere() {
 		return len(l.took) > 0

@@ -58,7 +58,7 @@ func (q *Queue) expireLocked(now uint64) bool {
 	if next == 0 {
 		return true
 	}
-	q.wakeAtLocked(max(next, q.expelledAt+expirePace))
+	q.wakeAtLocked(max(next, min(q.expelledAt, now)+expirePace)) // the clock may have gone back
 	return next > now
 }
 

@@ -370,3 +370,28 @@ func checkHistory(t *testing.T, b *broker, length, confirmed, sent int) {
 	}
 	wantBodies(t, b.queue(t, "bound"), span(1, last))
 }
+
+// TestHistoryOfRefused: a dead letter that is refused, and forwarded again, is
+// remembered once.
+func TestHistoryOfRefused(t *testing.T) {
+	t.Parallel()
+	b := openBroker(t, vfs.NewMem())
+	b.forwarder.stop() // nobody else forwards
+	b.historyExchange(t, 10)
+	b.declare(t, "full", "durable", 1, maxLength(1), arg("x-overflow", "reject-publish"))
+	b.follow(t, "full", "")
+	b.post(t, "", "full", persistentMode(), "0")
+	q := b.declare(t, "q", "durable", 1, dlx("x")...)
+	b.post(t, "", "q", persistentMode(), "1")
+	rejectAll(t, q, 1)
+	for range 3 {
+		q.roomMade()
+		q.forward()
+	}
+	if s := q.Stats(); s.Leaving != 1 {
+		t.Errorf("%d messages are leaving", s.Leaving)
+	}
+	b.declare(t, "late", "durable", 1)
+	b.follow(t, "late", "")
+	wantBodies(t, b.queue(t, "late"), "1")
+}

@@ -55,8 +55,7 @@ func (q *Queue) limitLocked() bool {
 // queue, as many as are beyond the limits of this one.
 func (q *Queue) dropWaitingLocked() {
 	var numbers []uint64
-	for q.bounds.set && (q.bounds.most != unset && int64(q.engine.Leaving()) > q.bounds.most ||
-		q.bounds.mostBytes != unset && int64(q.engine.LeavingBytes()) > q.bounds.mostBytes) {
+	for q.bounds.set && q.overLocked() {
 		switch {
 		case len(q.letters) > 0:
 			numbers = append(numbers[:0], q.letters[0].number)
@@ -78,6 +77,19 @@ func (q *Queue) dropWaitingLocked() {
 			q.vhost.hosts.broken(q, err)
 		}
 	}
+}
+
+// overLocked says whether the queue's dead letters are beyond its limits. What only
+// waits to be delivered again is none; it counts with the average size of what leaves.
+func (q *Queue) overLocked() bool {
+	leaving := q.engine.Leaving()
+	letters := leaving - q.held
+	if letters == 0 {
+		return false
+	}
+	b := &q.bounds
+	return b.most != unset && int64(letters) > b.most ||
+		b.mostBytes != unset && float64(q.engine.LeavingBytes())*float64(letters)/float64(leaving) > float64(b.mostBytes)
 }
 
 // fits says whether the queue takes another message of that size.

@@ -131,8 +131,8 @@ func (m *mailing) addressOne(i int, target *deadLetterTarget, scratch *exchanges
 	}
 	s := &m.stamp
 	route := s.route
-	if len(l.took) > 0 {
-		route = route.without(func(target *Queue) bool { return slices.Contains(l.took, target) }).For(s.priority)
+	if l.again {
+		route = route.rest(l.took).For(s.priority)
 	}
 	if route.Nowhere() {
 		return len(l.took) > 0
@@ -259,6 +259,7 @@ func (m *mailing) sort() (back []letter) {
 				continue
 			}
 			l := &m.letters[at]
+			l.again = true
 			for _, target := range m.publications[i].Route.Queues {
 				if !m.refusedBy(target, i, uint32(n)) {
 					l.took = append(slices.Clip(l.took), target)

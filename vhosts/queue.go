@@ -61,6 +61,7 @@ type Queue struct {
 	resident    uint64       // what of Hosts.resident is this queue's
 	wake        uint64       // when tick comes, 0 if it was not asked for
 	retries     []retry      // messages that wait before they are delivered again, by time
+	held        uint64       // how many these are
 	alarm       alarm        // guarded by timers.mu
 	expelledAt  uint64       // when messages became due last
 	usedAt      uint64       // when the lease of a queue with x-expires began
@@ -421,7 +422,7 @@ func (q *Queue) removeLocked() (ready uint64, consumers []*queue.Consumer) {
 	for i := range q.letters {
 		q.letters[i].page.Release()
 	}
-	q.engine, q.dead, q.letters, q.retries = queue.Engine{}, nil, nil, nil
+	q.engine, q.dead, q.letters, q.retries, q.held = queue.Engine{}, nil, nil, nil, 0
 	q.roomLocked()
 	q.countResidentLocked()
 	return ready, consumers

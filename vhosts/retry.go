@@ -64,6 +64,7 @@ func (q *Queue) holdBackLocked(numbers []uint64, s *retrySettings) {
 			return 1
 		})
 		q.retries = slices.Insert(q.retries, at, r)
+		q.held += uint64(n)
 		numbers = numbers[n:]
 	}
 	if len(q.retries) > 0 { // else all have come back too often
@@ -79,6 +80,7 @@ func (q *Queue) retryLocked() (some bool) {
 		if err := q.engine.ReturnLeaving(q.retries[0].numbers); err != nil {
 			q.vhost.hosts.broken(q, err)
 		}
+		q.held -= uint64(len(q.retries[0].numbers))
 		q.retries = slices.Delete(q.retries, 0, 1)
 		some = true
 	}

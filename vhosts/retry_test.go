@@ -78,3 +78,28 @@ func TestRetryOfExpired(t *testing.T) {
 		}
 	}
 }
+
+// TestRetryIsNoLetter: messages that wait to be delivered again do not count among the
+// dead letters that a queue's limit allows to wait for room.
+func TestRetryIsNoLetter(t *testing.T) {
+	t.Parallel()
+	b := openBroker(t, vfs.NewMem())
+	b.declare(t, "full", "durable", 1, maxLength(0), arg("x-overflow", "reject-publish"))
+	q := b.declare(t, "q", "durable", 1, append(dlx("", "full"), maxLength(2), arg("x-max-length-bytes", int64(6)),
+		arg("x-delayed-retry-type", "all"), arg("x-delayed-retry-min", int32(1_000_000)))...)
+	in := newInbox("c", false, 0)
+	consume(t, q, in)
+	for range 4 {
+		b.post(t, "", "q", persistentMode(), "m1", "m2")
+	}
+	numbers := numbersOf(in.take(8))
+	q.Return(in.Consumer, numbers[:5], true)
+	q.Settle(in.Consumer, numbers[5:7], true)
+	if s := q.Stats(); s.Leaving != 7 || s.Counters.LettersLost != 0 {
+		t.Errorf("%d messages are leaving, %d are lost", s.Leaving, s.Counters.LettersLost)
+	}
+	q.Settle(in.Consumer, numbers[7:], true)
+	if s := q.Stats(); s.Leaving != 7 || s.Counters.LettersLost != 1 {
+		t.Errorf("%d messages are leaving, %d are lost, want one", s.Leaving, s.Counters.LettersLost)
+	}
+}

@@ -159,6 +159,19 @@ func (r *Route) without(skip func(*Queue) bool) *Route {
 	return rest
 }
 
+// rest returns the route of a message that was refused when it went there before: to
+// the queues that did not take it, and no histories.
+func (r *Route) rest(took []*Queue) *Route {
+	rest := &Route{version: r.version, delayer: r.delayer}
+	for _, q := range r.Queues {
+		if !slices.Contains(took, q) {
+			rest.Queues = append(rest.Queues, q)
+		}
+	}
+	rest.rank()
+	return rest
+}
+
 // routeTo routes a message that the broker itself publishes: to no queue if the
 // exchange does not exist, and to an internal one as to any other. raw is the
 // message's property flags and list.
