@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 
 // patience is how long a test waits for what has to happen. It only ends tests
 // that fail: nothing here is about speed.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // newBroker makes a broker for a test that starts it itself. Unless adjust says
 // otherwise it keeps everything in memory.
