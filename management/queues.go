@@ -58,7 +58,7 @@ type queueStorage struct {
 // made or recovered.
 type queueLifecycle struct {
 	OldestMessageAge int64             `json:"oldest_message_age"` // milliseconds, 0 if there is none
-	Leaving          uint64            `json:"leaving"`            // on their way to the dead letter exchange
+	Leaving          uint64            `json:"leaving"`            // on their way to the dead letter exchange, or held back by a delayed retry
 	Deduplicated     uint64            `json:"deduplicated"`       // not taken, as duplicates
 	Refused          uint64            `json:"refused"`            // not taken, for want of room
 	Dead             map[string]uint64 `json:"dead"`               // by reason, dead-lettered or not
