@@ -49,6 +49,8 @@ type channel struct {
 	// room is made.
 	refused map[*vhosts.Queue]struct{}
 
+	doomed *wire.Error // what the reader is to close the channel with, see conn.abortChannel
+
 	getting *subscription // the basic.get that is not answered yet
 	awaited int           // replies that come later, from the committer or a page reader
 
@@ -263,6 +265,16 @@ func (ch *channel) change(noWait bool, do func(w *later) (reply wire.Method, wai
 		ch.send(reply)
 	}
 	return nil
+}
+
+// doom is what the channel is to be closed with, nil if it is not, or is closed.
+func (ch *channel) doom() *wire.Error {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if ch.closed.Load() {
+		return nil
+	}
+	return ch.doomed
 }
 
 // shutdown takes the channel out of service: consumers leave, every unacked

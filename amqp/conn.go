@@ -68,7 +68,8 @@ type conn struct {
 	crowded  atomic.Bool                // the reader waits for the client to read
 	blocked  atomic.Bool                // the reader waits for alarms to end
 	forced   atomic.Pointer[wire.Error] // close the connection with it: set by others, done by the reader
-	forcing  sync.Mutex                 // held while forced is set and the reader woken; a leaf
+	dooming  atomic.Bool                // channels are doomed: set by others, done by the reader
+	forcing  sync.Mutex                 // held while forced or dooming is set and the reader woken; a leaf
 	cancel   context.CancelFunc         // of ctx
 	monitor  *time.Timer                // heartbeats, nil if there are none
 }
@@ -106,12 +107,16 @@ func (c *conn) readLoop() error {
 			c.throttle()
 		}
 		c.awaitRoom()
-		if err := c.input.fill(c.net, c.stopped); err != nil {
-			if c.stopped() {
+		if err := c.input.fill(c.net, c.interrupted); err != nil {
+			switch {
+			case c.stopped():
 				c.close(c.forced.Load())
-				continue
+			case c.dooming.Load():
+				c.closeDoomed()
+			default:
+				return err
 			}
-			return err
+			continue
 		}
 		c.received.Store(c.input.total)
 	}
@@ -120,6 +125,9 @@ func (c *conn) readLoop() error {
 // stopped says that somebody wants the connection closed and the reader has not
 // done so yet.
 func (c *conn) stopped() bool { return c.forced.Load() != nil && !c.closeSent }
+
+// interrupted says that the reader has something else to do than to read.
+func (c *conn) interrupted() bool { return c.stopped() || c.dooming.Load() }
 
 // throttle waits, after a burst with messages, while too much of what publishers
 // sent is on its way to the disk: to be kept, or because memory is short. The
@@ -414,6 +422,32 @@ func (c *conn) abort(err *wire.Error) {
 	c.forcing.Unlock()
 	c.cancel()
 	c.writer.wakeReader()
+}
+
+// abortChannel asks the reader to close a channel, which is open, with err. Called
+// by anybody under the channel's mu.
+func (c *conn) abortChannel(ch *channel, err *wire.Error) {
+	ch.doomed = err
+	c.forcing.Lock()
+	defer c.forcing.Unlock()
+	c.dooming.Store(true)
+	_ = c.net.SetReadDeadline(time.Unix(1, 0)) // wakes the reader
+}
+
+// closeDoomed closes the channels that others want closed.
+func (c *conn) closeDoomed() {
+	c.forcing.Lock()
+	c.dooming.Store(false)
+	if c.forced.Load() == nil && !c.input.deadline {
+		_ = c.net.SetReadDeadline(time.Time{}) // passed over as in input.fill
+		c.input.timed = false
+	}
+	c.forcing.Unlock()
+	for _, ch := range c.channels {
+		if err := ch.doom(); err != nil {
+			c.raise(ch, err)
+		}
+	}
 }
 
 // release closes every channel and deletes the exclusive queues.

@@ -63,8 +63,13 @@ func (ch *channel) basicConsume(m *wire.BasicConsume) *wire.Error {
 		return wire.Errorf(wire.PreconditionFailed, "invalid arg 'x-priority' for queue '%s' in vhost '%s': %q",
 			name, ch.conn.vhost.Name(), "expected integer, got "+wire.TagName(value))
 	}
+	timeout, err := ch.conn.vhost.ConsumerTimeout(m.Arguments, name)
+	if err != nil {
+		return err
+	}
 	s := ch.newSubscription(q, tag, m.NoAck)
-	s.exclusive, s.arguments, s.consumer.Priority = m.Exclusive, m.Arguments, priority
+	s.exclusive, s.arguments = m.Exclusive, m.Arguments
+	s.consumer.Priority, s.consumer.Timeout = priority, timeout
 	if err := q.Consume(s.consumer, m.Exclusive, func() { ch.subscribe(s, m.NoWait) }); err != nil {
 		return err
 	}

@@ -108,8 +108,11 @@ func (s *subscription) Deliver(d *queue.Delivery) bool {
 		ch.stats.DeliveredNo += uint64(d.Count)
 	} else {
 		ch.stats.Delivered += uint64(d.Count)
+		entry := delivery{sub: s}
+		entry.setAt(d.At)
 		for i := range d.Count {
-			ch.unacked.add(delivery{tag: first + uint64(i), sub: s, number: d.Number(i)})
+			entry.tag, entry.number = first+uint64(i), d.Number(i)
+			ch.unacked.add(entry)
 		}
 		ch.release(uint64(d.Count))
 		ch.limitedUnacked += uint64(d.Count)
@@ -172,4 +175,51 @@ func (s *subscription) Cancelled() {
 	if ch.conn.capabilities.consumerCancelNotify {
 		ch.conn.writer.send(ch.number, &wire.BasicCancel{ConsumerTag: s.consumer.Tag, NoWait: true})
 	}
+}
+
+// Oldest implements queue.Sink. Called under the queue's lock.
+func (s *subscription) Oldest() (at uint64, held bool) {
+	s.channel.mu.Lock()
+	defer s.channel.mu.Unlock()
+	d := s.channel.unacked.oldest(s)
+	if d == nil {
+		return 0, false
+	}
+	return d.at(), true
+}
+
+// TimeOut implements queue.Sink: a client that does not understand basic.cancel
+// from the server is told by the end of its channel (RabbitMQ 4.3, consumer
+// timeout). One that has cancelled the consumer itself is not told. Called under
+// the queue's lock.
+func (s *subscription) TimeOut() (numbers []uint64) {
+	ch := s.channel
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if ch.closed.Load() {
+		return nil // it gives everything back by itself
+	}
+	numbers = ch.unacked.timeOut(s)
+	ch.stats.Requeued += uint64(len(numbers))
+	ch.limitedUnacked -= min(uint64(len(numbers)), ch.limitedUnacked)
+	if len(ch.refused) > 0 {
+		ch.conn.writer.dispatch(ch.takeRefused()) // as in Release
+	}
+	subscribed := ch.subscriptions[s.consumer.Tag] == s
+	if subscribed {
+		delete(ch.subscriptions, s.consumer.Tag)
+	}
+	switch {
+	case !ch.conn.capabilities.consumerCancelNotify:
+		ch.conn.abortChannel(ch, errTimedOut(ch.number))
+	case subscribed:
+		ch.conn.writer.send(ch.number, &wire.BasicCancel{ConsumerTag: s.consumer.Tag, NoWait: true})
+	}
+	return numbers
+}
+
+// errTimedOut is RabbitMQ's text, which never names the timeout.
+func errTimedOut(channel uint16) *wire.Error {
+	return wire.Errorf(wire.PreconditionFailed, "delivery acknowledgement on channel %d timed out. Timeout value used: -1 ms. "+
+		"This timeout value can be configured, see consumers doc guide to learn more", channel)
 }

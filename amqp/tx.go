@@ -111,6 +111,9 @@ func (ch *channel) takeSettled(t *transaction) (settlements []vhosts.Settlement,
 	groups := map[group]int{}
 	for _, held := range t.settled {
 		d := ch.unacked.at(held.tag)
+		if d == nil || d.sub == nil {
+			continue // its consumer held it for too long, and it went back
+		}
 		key := group{d.sub, held.what}
 		i, seen := groups[key]
 		if !seen {

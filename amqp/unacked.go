@@ -13,8 +13,18 @@ type delivery struct {
 	tag    uint64        // its delivery tag
 	sub    *subscription // nil: the delivery was settled
 	number uint64        // the message's number in its queue
-	held   bool          // acknowledged inside a transaction that is not committed
+	// When it was delivered, see at; in two parts, beside held, as there are many of
+	// these.
+	atLow  uint32
+	atHigh uint16
+	held   bool // acknowledged inside a transaction that is not committed
 }
+
+// at is when the message was delivered, in milliseconds since 1970; 0 if that does
+// not matter.
+func (d *delivery) at() uint64 { return uint64(d.atHigh)<<32 | uint64(d.atLow) }
+
+func (d *delivery) setAt(at uint64) { d.atHigh, d.atLow = uint16(at>>32), uint32(at) }
 
 // unackedWindow maps delivery tags to outstanding messages. Tags only grow, so
 // it is a list in their order. Settled ones stay in it as holes until they reach
@@ -24,6 +34,12 @@ type unackedWindow struct {
 	list []delivery // list[head:] is the window
 	head int        // the lowest outstanding delivery, if there is one
 	live uint64     // outstanding deliveries
+
+	// timedOut is the highest tag that was taken back from a consumer that held a
+	// message for too long. The client may not know of it yet: up to here, answers
+	// about what is not outstanding are passed over. Its other mistakes about these
+	// tags are, too, for which nothing has to be remembered of each.
+	timedOut uint64
 }
 
 // add makes the delivery outstanding under its tag, which is higher than all
@@ -68,15 +84,22 @@ func (w *unackedWindow) find(tag uint64) (int, bool) {
 
 // each calls visit for the outstanding delivery tag, or with multiple for all up
 // to tag, or all there are if tag is 0. It reports false, without a call, if tag
-// itself is not outstanding (AMQP 0-9-1, basic.ack; RabbitMQ 4.3, settling).
+// itself is not outstanding (AMQP 0-9-1, basic.ack; RabbitMQ 4.3, settling) and
+// cannot have timed out.
 func (w *unackedWindow) each(tag uint64, multiple bool, visit func(d *delivery)) bool {
 	last := len(w.list) - 1
 	if !multiple || tag != 0 {
 		i, ok := w.find(tag)
-		if !ok || !w.list[i].outstanding() {
+		switch {
+		case ok && w.list[i].outstanding():
+			last = i
+		case tag == 0 || tag > w.timedOut || ok && w.list[i].held:
 			return false
+		case !multiple:
+			return true
+		default:
+			last = i - 1
 		}
-		last = i
 	}
 	first := last
 	if multiple {
@@ -98,6 +121,31 @@ func (d *delivery) outstanding() bool { return d.sub != nil && !d.held }
 func (w *unackedWindow) remove(d *delivery) {
 	d.sub = nil
 	w.live--
+}
+
+// oldest returns the delivery that the subscription has held for longest, nil if
+// it holds none.
+func (w *unackedWindow) oldest(s *subscription) *delivery {
+	for i := w.head; i < len(w.list); i++ {
+		if w.list[i].sub == s {
+			return &w.list[i]
+		}
+	}
+	return nil
+}
+
+// timeOut removes all deliveries of a subscription, held ones too, and returns
+// their numbers.
+func (w *unackedWindow) timeOut(s *subscription) (numbers []uint64) {
+	for i := w.head; i < len(w.list); i++ {
+		if d := &w.list[i]; d.sub == s {
+			numbers = append(numbers, d.number)
+			w.timedOut = max(w.timedOut, d.tag)
+			w.remove(d)
+		}
+	}
+	w.trim()
+	return numbers
 }
 
 // trim moves the window's start over holes; to be called after removals.

@@ -14,23 +14,25 @@ import (
 // TestUnackedWindow compares the window with a map from tag to delivery.
 func TestUnackedWindow(t *testing.T) {
 	t.Parallel()
-	sub := &subscription{}
+	subs := []*subscription{{get: true}, {reply: true}}
 	rapid.Check(t, func(t *rapid.T) {
 		var w unackedWindow
 		model := map[uint64]delivery{}
-		last := uint64(0)
+		last, timedOut := uint64(0), uint64(0)
 		anyTag := rapid.Custom(func(t *rapid.T) uint64 { return rapid.Uint64Range(0, last+2).Draw(t, "tag") })
 		t.Repeat(map[string]func(*rapid.T){
 			"deliver": func(t *rapid.T) {
 				last += rapid.SampledFrom([]uint64{1, 1, 1, 2, 300}).Draw(t, "step")
-				d := delivery{tag: last, sub: sub, number: rapid.Uint64().Draw(t, "number")}
+				d := delivery{tag: last, sub: rapid.SampledFrom(subs).Draw(t, "subscription"), number: rapid.Uint64().Draw(t, "number")}
+				d.setAt(last)
 				w.add(d)
 				model[last] = d
 			},
 			"settle": func(t *rapid.T) {
 				tag, multiple := anyTag.Draw(t, "tag"), rapid.Bool().Draw(t, "multiple")
 				hold := rapid.IntRange(0, 3).Draw(t, "in a transaction") == 0
-				wantOK := multiple && tag == 0 || model[tag].sub != nil && !model[tag].held
+				wantOK := multiple && tag == 0 || model[tag].sub != nil && !model[tag].held ||
+					model[tag].sub == nil && tag > 0 && tag <= timedOut
 				var want, got []delivery
 				for _, modelled := range slices.Sorted(maps.Keys(model)) {
 					d := model[modelled]
@@ -54,6 +56,27 @@ func TestUnackedWindow(t *testing.T) {
 				w.trim()
 				if ok != wantOK || !slices.Equal(got, want) {
 					t.Fatalf("settle %d, multiple %t: %t %v, want %t %v", tag, multiple, ok, got, wantOK, want)
+				}
+			},
+			"time out": func(t *rapid.T) {
+				sub := rapid.SampledFrom(subs).Draw(t, "subscription")
+				var want []uint64
+				oldest := uint64(0)
+				for _, tag := range slices.Sorted(maps.Keys(model)) {
+					if d := model[tag]; d.sub == sub {
+						if oldest == 0 {
+							oldest = tag
+						}
+						want = append(want, d.number)
+						timedOut = max(timedOut, tag)
+						delete(model, tag)
+					}
+				}
+				if d := w.oldest(sub); (d == nil) != (oldest == 0) || d != nil && d.at() != oldest {
+					t.Fatalf("the oldest delivery is %v, want that of %d", d, oldest)
+				}
+				if got := w.timeOut(sub); !slices.Equal(got, want) {
+					t.Fatalf("%v timed out, want %v", got, want)
 				}
 			},
 			"look up": func(t *rapid.T) {

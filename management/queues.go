@@ -61,6 +61,7 @@ type queueLifecycle struct {
 	Leaving          uint64            `json:"leaving"`            // on their way to the dead letter exchange, or held back by a delayed retry
 	Deduplicated     uint64            `json:"deduplicated"`       // not taken, as duplicates
 	Refused          uint64            `json:"refused"`            // not taken, for want of room
+	TimedOut         uint64            `json:"timed_out"`          // put back, as their consumer held one for too long
 	Dead             map[string]uint64 `json:"dead"`               // by reason, dead-lettered or not
 	DeadLettered     map[string]uint64 `json:"dead_lettered"`      // of these, those that went to another queue
 	LettersLost      uint64            `json:"dead_letters_lost"`  // that had nowhere to go
@@ -69,7 +70,8 @@ type queueLifecycle struct {
 func newQueueLifecycle(q *vhosts.QueueStats) queueLifecycle {
 	l := queueLifecycle{
 		OldestMessageAge: q.Oldest.Milliseconds(), Leaving: q.Leaving, Deduplicated: q.Counters.Deduplicated,
-		Refused: q.Counters.Refused, Dead: map[string]uint64{}, DeadLettered: map[string]uint64{}, LettersLost: q.Counters.LettersLost,
+		Refused: q.Counters.Refused, TimedOut: q.Counters.TimedOut,
+		Dead: map[string]uint64{}, DeadLettered: map[string]uint64{}, LettersLost: q.Counters.LettersLost,
 	}
 	for reason := range engine.Reasons {
 		if r := engine.Reason(reason); r != engine.Due {

@@ -29,9 +29,6 @@ type argument struct {
 	// check returns the detail of RabbitMQ's "invalid arg" text, "" if the value is
 	// good.
 	check func(value any) string
-	// effective says whether the argument changes what the queue does. One that
-	// does not is validated, stored, compared and shown, and reported once.
-	effective bool
 }
 
 var (
@@ -46,41 +43,41 @@ var (
 // timeouts and delayed retries are there for quorum queues only, deduplication is
 // a plugin's.
 var arguments = slices.Concat([]argument{
-	{"x-queue-type", both, checkQueueType, true},
-	{"x-expires", both, positiveMilliseconds, true},
-	{"x-message-ttl", both, milliseconds, true},
-	{"x-dead-letter-exchange", both, nil, true}, // its type is checked by checkDeadLetter
-	{"x-dead-letter-routing-key", both, longString, true},
-	{"x-dead-letter-strategy", quorum, oneOf("invalid_dlx_strategy", "at-most-once", "at-least-once"), true},
-	{"x-max-length", both, nonNegative, true},
-	{"x-max-length-bytes", both, nonNegative, true},
-	{"x-overflow", both, nil, true}, // the values depend on the type, see checkOverflow
-	{"x-max-priority", classic, maxPriority, true},
-	{"x-single-active-consumer", both, boolean, true},
-	{"x-queue-mode", classic, oneOf("invalid_queue_mode", "default", "lazy"), true},
-	{"x-queue-version", classic, queueVersion, true},
-	{"x-queue-leader-locator", both, oneOf("invalid_queue_locator_arg", "client-local", "balanced", "random", "least-leaders"), true},
-	{"x-quorum-initial-group-size", quorum, positive, true},
-	{"x-delivery-limit", both, integer, true},
-	{"x-consumer-timeout", both, positiveMilliseconds, false},
-	{"x-consumer-disconnected-timeout", quorum, positiveMilliseconds, true}, // a broker that is alone loses no consumers so
-	{"x-delayed-retry-type", both, oneOf("invalid_delayed_retry_type", "all", "failed", "returned", "disabled"), true},
-	{"x-delayed-retry-min", both, milliseconds, true},
-	{"x-delayed-retry-max", both, milliseconds, true},
-	{"x-max-in-memory-length", quorum, nonNegative, true},
-	{"x-max-in-memory-bytes", quorum, nonNegative, true},
-	{"x-max-age", neither, nil, false},
-	{"x-stream-max-segment-size-bytes", neither, nil, false},
-	{"x-stream-filter-size-bytes", neither, nil, false},
-	{"x-initial-cluster-size", neither, nil, false},
+	{"x-queue-type", both, checkQueueType},
+	{"x-expires", both, positiveMilliseconds},
+	{"x-message-ttl", both, milliseconds},
+	{"x-dead-letter-exchange", both, nil}, // its type is checked by checkDeadLetter
+	{"x-dead-letter-routing-key", both, longString},
+	{"x-dead-letter-strategy", quorum, oneOf("invalid_dlx_strategy", "at-most-once", "at-least-once")},
+	{"x-max-length", both, nonNegative},
+	{"x-max-length-bytes", both, nonNegative},
+	{"x-overflow", both, nil}, // the values depend on the type, see checkOverflow
+	{"x-max-priority", classic, maxPriority},
+	{"x-single-active-consumer", both, boolean},
+	{"x-queue-mode", classic, oneOf("invalid_queue_mode", "default", "lazy")},
+	{"x-queue-version", classic, queueVersion},
+	{"x-queue-leader-locator", both, oneOf("invalid_queue_locator_arg", "client-local", "balanced", "random", "least-leaders")},
+	{"x-quorum-initial-group-size", quorum, positive},
+	{"x-delivery-limit", both, integer},
+	{"x-consumer-timeout", both, positiveMilliseconds},
+	{"x-consumer-disconnected-timeout", quorum, positiveMilliseconds}, // a broker that is alone loses no consumers so
+	{"x-delayed-retry-type", both, oneOf("invalid_delayed_retry_type", "all", "failed", "returned", "disabled")},
+	{"x-delayed-retry-min", both, milliseconds},
+	{"x-delayed-retry-max", both, milliseconds},
+	{"x-max-in-memory-length", quorum, nonNegative},
+	{"x-max-in-memory-bytes", quorum, nonNegative},
+	{"x-max-age", neither, nil},
+	{"x-stream-max-segment-size-bytes", neither, nil},
+	{"x-stream-filter-size-bytes", neither, nil},
+	{"x-initial-cluster-size", neither, nil},
 }, dedupArguments)
 
 // dedupArguments are those of queues that exchanges have too.
 var dedupArguments = []argument{
-	{"x-message-deduplication", both, boolean, true},
-	{"x-deduplication-header", both, headerName, true},
-	{"x-cache-size", both, positive, true},
-	{"x-cache-ttl", both, positiveMilliseconds, true},
+	{"x-message-deduplication", both, boolean},
+	{"x-deduplication-header", both, headerName},
+	{"x-cache-size", both, positive},
+	{"x-cache-ttl", both, positiveMilliseconds},
 }
 
 // checkArguments validates the arguments of a new queue, as RabbitMQ does: the
@@ -132,17 +129,6 @@ func checkDeadLetter(args wire.Table, queue, vhost string) *wire.Error {
 
 func invalidArgument(name, queue, vhost, detail string) *wire.Error {
 	return wire.Errorf(wire.PreconditionFailed, "invalid arg '%s' for queue '%s' in vhost '%s': %s", name, queue, vhost, detail)
-}
-
-// ineffective lists the arguments in args that are known but change nothing yet.
-func ineffective(args wire.Table) []string {
-	var names []string
-	for i := range arguments {
-		if _, given := args.Get(arguments[i].name); given && !arguments[i].effective {
-			names = append(names, arguments[i].name)
-		}
-	}
-	return names
 }
 
 func typeOf(args wire.Table) string {

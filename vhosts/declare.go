@@ -82,10 +82,6 @@ func (v *VHost) DeclareQueue(d QueueDeclaration, w persistence.Waiter) (answer D
 	}
 	q := v.addQueueLocked(&d, v.hosts.store.NewID())
 	v.totals.Created++
-	if names := ineffective(d.Arguments); len(names) > 0 {
-		v.hosts.log.Warn("queue arguments are kept but have no effect yet",
-			"vhost", v.name, "queue", d.Name, "arguments", names)
-	}
 	answer = Declared{Name: d.Name}
 	if !q.durable {
 		return answer, false, nil

@@ -52,6 +52,9 @@ func (q *Queue) handOutLocked(at uint64) {
 // deliveries first, then what the store has to know, then pages to load.
 func (q *Queue) applyLocked() {
 	defer q.fx.Reset() // also if a sink panics: nothing is delivered twice
+	if q.timeouts.shortest > 0 && len(q.fx.Deliveries) > 0 {
+		q.markLocked()
+	}
 	for i := range q.fx.Deliveries {
 		q.deliverLocked(&q.fx.Deliveries[i])
 	}

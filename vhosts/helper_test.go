@@ -187,10 +187,15 @@ type inbox struct {
 	mu        sync.Mutex
 	arrived   sync.Cond
 	messages  []got
+	held      []holding
 	empty     int
 	cancelled int
+	timedOut  int
 	closed    bool
 }
+
+// holding is a message that an inbox was given and has not forgotten.
+type holding struct{ number, at uint64 }
 
 func newInbox(tag string, noAck bool, prefetch uint32) *inbox {
 	in := &inbox{}
@@ -218,6 +223,35 @@ func (in *inbox) Cancelled() {
 	in.cancelled++
 }
 
+func (in *inbox) Oldest() (at uint64, some bool) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if len(in.held) == 0 {
+		return 0, false
+	}
+	return in.held[0].at, true
+}
+
+func (in *inbox) TimeOut() (numbers []uint64) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for _, h := range in.held {
+		numbers = append(numbers, h.number)
+	}
+	in.held = nil
+	in.timedOut++
+	return numbers
+}
+
+// settled takes messages out of what the inbox holds.
+func (in *inbox) settled(messages ...got) (numbers []uint64) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	numbers = numbersOf(messages)
+	in.held = slices.DeleteFunc(in.held, func(h holding) bool { return slices.Contains(numbers, h.number) })
+	return numbers
+}
+
 func (in *inbox) Deliver(d *queue.Delivery) bool {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -227,6 +261,7 @@ func (in *inbox) Deliver(d *queue.Delivery) bool {
 	for i := range d.Count {
 		_, _, body := d.Page.Message(int(d.Offset(i)))
 		in.messages = append(in.messages, got{d.Number(i), string(body), d.Redelivered})
+		in.held = append(in.held, holding{d.Number(i), d.At})
 	}
 	if d.Count == 0 {
 		in.empty++

@@ -65,6 +65,7 @@ type Queue struct {
 	alarm       alarm        // guarded by timers.mu
 	expelledAt  uint64       // when messages became due last
 	usedAt      uint64       // when the lease of a queue with x-expires began
+	timeouts    timeouts     // of the consumers
 }
 
 // QueueCounters count a queue's messages since it was made or recovered.
@@ -78,6 +79,7 @@ type QueueCounters struct {
 	Acknowledged uint64 // settled by acknowledgement
 	Rejected     uint64 // settled by reject or nack without requeue
 	Requeued     uint64 // put back
+	TimedOut     uint64 // of these, those whose consumer held a message for too long
 	Redelivered  uint64 // of the delivered and got ones, those delivered before
 	Deduplicated uint64 // not taken, as duplicates
 
@@ -175,29 +177,36 @@ func (q *Queue) Consume(c *queue.Consumer, exclusive bool, ready func()) *wire.E
 		q.exclusively = c
 	}
 	ready()
+	q.timeouts.add(q.timeoutOf(c))
 	q.engine.AddConsumer(c)
 	q.dispatchLocked()
 	return nil
 }
 
-// Cancel removes a consumer; what it holds stays unacked. An auto-delete queue
+// Cancel removes a consumer; what it holds stays unacked, within its timeout. An auto-delete queue
 // goes with its last consumer.
 func (q *Queue) Cancel(c *queue.Consumer) {
 	q.mu.Lock()
-	removed := q.engine.RemoveConsumer(c)
-	if q.exclusively == c {
-		q.exclusively = nil
-	}
-	last := removed && len(q.engine.Consumers()) == 0
-	if last {
-		q.idleSince = time.Now()
-		q.usedLocked()
-	}
+	last := q.removeConsumerLocked(c)
+	q.consumerLeftLocked(c)
 	q.dispatchLocked()
 	q.unlock()
 	if last && q.autoDelete {
 		q.vhost.deleteUnused(q)
 	}
+}
+
+// removeConsumerLocked removes a consumer and reports whether it was the last one.
+func (q *Queue) removeConsumerLocked(c *queue.Consumer) (last bool) {
+	removed := q.engine.RemoveConsumer(c)
+	if q.exclusively == c {
+		q.exclusively = nil
+	}
+	if last = removed && len(q.engine.Consumers()) == 0; last {
+		q.idleSince = time.Now()
+		q.usedLocked()
+	}
+	return last
 }
 
 // usableLocked says why nobody can read from the queue, nil if one can.
@@ -332,6 +341,13 @@ func (q *Queue) giveBack(c *queue.Consumer, numbers []uint64, failed bool) (lett
 	if q.deleted {
 		return false
 	}
+	q.giveBackLocked(c, numbers, failed)
+	q.dispatchLocked()
+	return len(q.letters) > 0
+}
+
+// giveBackLocked is giveBack for a caller who dispatches afterwards.
+func (q *Queue) giveBackLocked(c *queue.Consumer, numbers []uint64, failed bool) {
 	q.stats.Requeued += uint64(len(numbers))
 	within := len(numbers)
 	s := q.settings.Load()
@@ -350,8 +366,6 @@ func (q *Queue) giveBack(c *queue.Consumer, numbers []uint64, failed bool) (lett
 		}
 	}
 	q.engine.Credit(c, uint32(len(numbers)))
-	q.dispatchLocked()
-	return len(q.letters) > 0
 }
 
 // Dispatch hands out what can be handed out: a sink calls it (through its
@@ -423,6 +437,7 @@ func (q *Queue) removeLocked() (ready uint64, consumers []*queue.Consumer) {
 		q.letters[i].page.Release()
 	}
 	q.engine, q.dead, q.letters, q.retries, q.held = queue.Engine{}, nil, nil, nil, 0
+	q.timeouts = timeouts{}
 	q.roomLocked()
 	q.countResidentLocked()
 	return ready, consumers

@@ -270,6 +270,9 @@ func (q *Queue) settingsChangedLocked(old, new *settings) {
 		q.engine.SetTTL(new.messageTTL)
 	}
 	q.boundLocked(new)
+	if old.consumerTimeout != new.consumerTimeout {
+		q.timeoutChangedLocked(old.consumerTimeout == 0)
+	}
 	if old.expires != new.expires {
 		q.usedLocked()
 	}

@@ -104,6 +104,12 @@ func (r *simReader) Waits() queue.Wait { return queue.WaitNot }
 // Cancelled implements [queue.Sink]. Why is in the log.
 func (r *simReader) Cancelled() {}
 
+// Oldest implements [queue.Sink]: it may hold messages for ever.
+func (r *simReader) Oldest() (uint64, bool) { return 0, false }
+
+// TimeOut implements [queue.Sink].
+func (r *simReader) TimeOut() []uint64 { return nil }
+
 // Deliver implements [queue.Sink].
 func (r *simReader) Deliver(d *queue.Delivery) bool {
 	r.mu.Lock()

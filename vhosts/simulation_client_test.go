@@ -101,6 +101,12 @@ func (k *simConsumer) Cancelled() {
 	k.client.changed.Broadcast()
 }
 
+// Oldest implements [queue.Sink]: it may hold messages for ever.
+func (k *simConsumer) Oldest() (uint64, bool) { return 0, false }
+
+// TimeOut implements [queue.Sink].
+func (k *simConsumer) TimeOut() []uint64 { return nil }
+
 // Deliver implements [queue.Sink].
 func (k *simConsumer) Deliver(d *queue.Delivery) bool {
 	c := k.client

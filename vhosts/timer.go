@@ -184,11 +184,15 @@ func (q *Queue) tick() {
 		q.mu.Unlock()
 		return
 	}
-	if q.retryLocked() || q.engine.Timed() {
+	timedOut, last := q.timeOutLocked()
+	if q.retryLocked() || timedOut || q.engine.Timed() {
 		q.dispatchLocked()
 	}
 	unused := q.unusedLocked()
 	q.unlock()
+	if last && q.autoDelete {
+		q.vhost.deleteUnused(q)
+	}
 	if unused {
 		q.vhost.deleteExpired(q)
 	}

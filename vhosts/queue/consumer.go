@@ -25,6 +25,15 @@ type Sink interface {
 	// calls it once, without any lock, after the last Deliver.
 	Cancelled()
 
+	// Oldest returns the Delivery.At of the message that the consumer has held for
+	// longest; held is false if it holds none.
+	Oldest() (at uint64, held bool)
+
+	// TimeOut cancels the consumer, which holds a message for too long, and takes back
+	// all it holds: it returns their numbers, and answers of the client that are still
+	// to come are no longer about them. The client is told.
+	TimeOut() (numbers []uint64)
+
 	// Deliver numbers, remembers and sends the messages of d. It returns false when
 	// the channel is closed: then none was sent and all must be returned.
 	Deliver(d *Delivery) bool
@@ -37,6 +46,7 @@ type Consumer struct {
 	NoAck    bool   // messages are settled when handed out
 	Prefetch uint32 // most unacked messages at a time, 0 for no limit
 	Priority int64  // higher ones get messages first, while they have credit
+	Timeout  uint64 // milliseconds that it may hold a message, 0 for what its queue says; the shell sees to it
 	Sink     Sink
 
 	unacked uint32 // handed out and neither settled nor returned; 0 for NoAck
@@ -70,6 +80,10 @@ type Delivery struct {
 	Stride      uint32
 	Count       uint32
 	Redelivered bool // of all: they were handed out before
+
+	// At is when the messages are handed out, in milliseconds since 1970. The shell
+	// sets it if a consumer of the queue may hold messages for a limited time only.
+	At uint64
 
 	// Get marks the answer to a basic.get; Remaining is then the number of ready
 	// messages left.

@@ -89,8 +89,10 @@ func newKeeper(e *Engine) *keeper {
 	return k
 }
 
-func (s *sink) Release(n uint32) { s.reserved -= int(n) }
-func (s *sink) Cancelled()       {}
+func (s *sink) Release(n uint32)       { s.reserved -= int(n) }
+func (s *sink) Cancelled()             {}
+func (s *sink) Oldest() (uint64, bool) { return 0, false }
+func (s *sink) TimeOut() []uint64      { return nil }
 func (s *sink) Waits() (w Wait) {
 	if !s.grants() {
 		w = WaitConnection
