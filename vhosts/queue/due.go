@@ -83,15 +83,6 @@ func (e *Engine) Expire(now uint64, reason Reason, most int, fx *Effects) (next 
 		c.near = nil // nothing is left of it
 	}
 	expelled := 0
-	if c.ttl <= now {
-		c.old = now - c.ttl
-		for _, l := range e.levels {
-			n, first := l.expireOld(c.old, most-expelled, reason, fx)
-			if expelled += n; first != 0 {
-				next = earlier(next, max(first+c.ttl, now))
-			}
-		}
-	}
 	c.passed = max(c.passed, now)
 	if c.far != 0 && now+window/2 >= c.far && c.asking < mostAsked/2 {
 		e.lookAhead(now, fx)
@@ -107,6 +98,15 @@ func (e *Engine) Expire(now uint64, reason Reason, most int, fx *Effects) (next 
 		}
 		slices.Sort(numbers)
 		expelled += int(e.ExpelReady(slices.Compact(numbers), reason, fx))
+	}
+	if c.ttl <= now { // after near, where stamps that were read are: what they hid may be old as well
+		c.old = now - c.ttl
+		for _, l := range e.levels {
+			n, first := l.expireOld(c.old, most-expelled, reason, fx)
+			if expelled += n; first != 0 {
+				next = earlier(next, max(first+c.ttl, now))
+			}
+		}
 	}
 	if len(c.near) > 0 {
 		next = earlier(next, max(now, c.near[0].at))

@@ -397,3 +397,31 @@ func BenchmarkDue(b *testing.B) {
 		})
 	}
 }
+
+// TestDueBehindStamps: what is too old behind messages whose stamps had to be read
+// leaves together with these, before anything is handed out.
+func TestDueBehindStamps(t *testing.T) {
+	t.Parallel()
+	var e Engine
+	var fx Effects
+	k := newKeeper(&e)
+	e.SetTTL(100)
+	p := newPage(0, 2, 8)
+	p.stamps = []Stamp{{Arrived: 1000}, {Arrived: 1001}}
+	p.Arrive(1000)
+	e.Append(0, p, k.put(0, 2))
+	e.Rest() // its page leaves memory
+	behind := newPage(2, 1, 8)
+	behind.Arrive(1002)
+	e.Append(0, behind, k.put(2, 1))
+	e.Expire(1200, Expired, 100, &fx)
+	if len(fx.Stamps) != 1 {
+		t.Fatalf("stamps of %d runs are asked for, want those of 1", len(fx.Stamps))
+	}
+	asked := fx.Stamps[0]
+	fx.Reset()
+	e.Stamped(asked, p.Stamp)
+	if e.Expire(1200, Expired, 100, &fx); e.Ready() != 0 {
+		t.Errorf("%d messages are ready and too old", e.Ready())
+	}
+}
