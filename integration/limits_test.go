@@ -409,11 +409,11 @@ func TestLimitsCounted(t *testing.T) {
 	declareLimited(t, channel, "drops", false, "x-max-length", int32(1), "x-dead-letter-exchange", "", "x-dead-letter-routing-key", "keeps")
 	declareLimited(t, channel, "loses", false, "x-max-length", int32(1), "x-dead-letter-exchange", "", "x-dead-letter-routing-key", "absent")
 	for queue, want := range map[string]string{
-		"refuses": `"refused":2,"dead":{"delivery_limit":0,"expired":0,"maxlen":0,"rejected":0},` +
+		"refuses": `"refused":2,"timed_out":0,"dead":{"delivery_limit":0,"expired":0,"maxlen":0,"rejected":0},` +
 			`"dead_lettered":{"delivery_limit":0,"expired":0,"maxlen":0,"rejected":0},"dead_letters_lost":0`,
-		"drops": `"refused":0,"dead":{"delivery_limit":0,"expired":0,"maxlen":2,"rejected":0},` +
+		"drops": `"refused":0,"timed_out":0,"dead":{"delivery_limit":0,"expired":0,"maxlen":2,"rejected":0},` +
 			`"dead_lettered":{"delivery_limit":0,"expired":0,"maxlen":2,"rejected":0},"dead_letters_lost":0`,
-		"loses": `"refused":0,"dead":{"delivery_limit":0,"expired":0,"maxlen":2,"rejected":0},` +
+		"loses": `"refused":0,"timed_out":0,"dead":{"delivery_limit":0,"expired":0,"maxlen":2,"rejected":0},` +
 			`"dead_lettered":{"delivery_limit":0,"expired":0,"maxlen":0,"rejected":0},"dead_letters_lost":2`,
 	} {
 		confirmed(t, channel, amqp091.Transient, queue, "1", "2", "3")
