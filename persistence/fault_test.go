@@ -99,12 +99,15 @@ var (
 // faults are kinds of trouble with a disk.
 func faults() map[string]*fault {
 	return map[string]*fault{
-		"log sync":        {kinds: syncs, on: suffix(".log")},
-		"log write":       {kinds: writes, on: suffix(".log")},
-		"log creation":    {kinds: creates, on: suffix(".log")},
-		"manifest write":  {kinds: writes, on: func(path string) bool { return strings.Contains(path, "MANIFEST") }},
-		"manifest sync":   {kinds: syncs, on: func(path string) bool { return strings.Contains(path, "MANIFEST") }},
-		"directory sync":  {kinds: syncs, on: suffix(databaseDir)},
+		"log sync":       {kinds: syncs, on: suffix(".log")},
+		"log write":      {kinds: writes, on: suffix(".log")},
+		"log creation":   {kinds: creates, on: suffix(".log")},
+		"manifest write": {kinds: writes, on: func(path string) bool { return strings.Contains(path, "MANIFEST") }},
+		"manifest sync":  {kinds: syncs, on: func(path string) bool { return strings.Contains(path, "MANIFEST") }},
+		"directory sync": {kinds: syncs, on: suffix(databaseDir)},
+		"log and rename": {kinds: append([]errorfs.OpKind{errorfs.OpRename}, syncs...), on: func(path string) bool {
+			return strings.HasSuffix(path, ".log") || strings.HasSuffix(path, ".dbtmp")
+		}},
 		"every change":    {kinds: changes},
 		"all but tables":  {kinds: changes, on: notTable},
 		"sync everywhere": {kinds: syncs},

@@ -4,8 +4,10 @@
 package persistence
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -110,10 +112,20 @@ func (g *guardFS) RemoveAll(name string) (err error) {
 	return err
 }
 
-// Rename implements [vfs.FS].
+// List implements [vfs.FS]. See Rename; a directory that is missing is no failure.
+func (g *guardFS) List(dir string) (names []string, err error) {
+	if names, err = g.FS.List(dir); errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	return names, g.check("list", dir, err)
+}
+
+// Rename implements [vfs.FS]. Pebble renames a file, and lists the directory, as the
+// last things it does to open a database. When it opens none because one of them
+// fails, it takes away what a compaction is at work with, which ends the process.
 func (g *guardFS) Rename(oldname, newname string) (err error) {
 	g.change(func() { err = g.FS.Rename(oldname, newname) })
-	return err
+	return g.check("rename", newname, err)
 }
 
 // OpenDir implements [vfs.FS].
