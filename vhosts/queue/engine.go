@@ -39,7 +39,10 @@ type Engine struct {
 	limit   uint64  // of the last Trim, on pages that can be read back
 	served  *log    // the level that had the first ready message then
 	dropped []*Page // let go of, to be released by ReleasePages
-	joining bool    // Scattered gave out runs that are neither gathered nor scattered yet
+	// thawed are numbers in segments that may be packed again then, but not before:
+	// effects refer to the handles of their runs.
+	thawed  []uint64
+	joining bool // Scattered gave out runs that are neither gathered nor scattered yet
 
 	calendar *calendar // nil if no message of the queue ever becomes due
 

@@ -257,8 +257,8 @@ func (e *Engine) stopLeaving(numbers []uint64, what func(l *log, r *Run, offsets
 		e.leavingBytes -= int64(len(offsets)) * r.averageBytes()
 		what(l, r, offsets)
 		l.reweigh(r, before)
-		if r.aside == nil || r.aside.departs == 0 {
-			l.repack(r.First)
+		if len(l.dir.cold) > 0 && (r.aside == nil || r.aside.departs == 0) {
+			e.thawed = append(e.thawed, r.First)
 		}
 		l.compact()
 	}
