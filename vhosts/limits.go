@@ -143,7 +143,8 @@ func (q *Queue) takeLocked(p *Publication) {
 	count := uint64(refused.messages.Count())
 	q.stats.Published += uint64(n) - count
 	q.stats.Refused += count
-	if count > 0 {
+	// A dead letter that goes on to this queue's dead letter exchange has been taken.
+	if count > 0 && !(dead && p.mailed) {
 		p.refused = append(p.refused, refused)
 	}
 }

@@ -291,3 +291,28 @@ func TestRoomMadeMeanwhile(t *testing.T) {
 		target.mu.Unlock()
 	}
 }
+
+// A dead letter that a full queue with reject-publish-dlx refuses goes on to that
+// queue's own dead letter exchange, once, and has left where it came from.
+func TestDeadLetterPassesOn(t *testing.T) {
+	t.Parallel()
+	b := openBroker(t, vfs.NewMem())
+	final := b.declare(t, "final", "durable", 1)
+	target := b.declare(t, "target", "durable", 1, append(dlx("", "final"),
+		wire.Field{Name: "x-max-length", Value: int32(1)}, wire.Field{Name: "x-overflow", Value: "reject-publish-dlx"})...)
+	source := b.declare(t, "source", "durable", 1, dlx("", "target")...)
+	b.publish(t, "", "target", true, nil, "there")
+	b.post(t, "", "source", persistentMode(), "letter")
+	rejectAll(t, source, 1)
+	mail := collect(t, final, 1)
+	if m := &mail[0]; m.body != "letter" || len(m.deaths(t)) != 2 {
+		t.Errorf("%q has died %d times", m.body, len(m.deaths(t)))
+	}
+	collect(t, target, 1) // makes room, for what must not wait for it
+	wantCounts(t, target, 0, 0)
+	wantCounts(t, source, 0, 0)
+	wantCounts(t, final, 0, 0)
+	if s := source.Stats(); s.Leaving != 0 {
+		t.Errorf("%d messages are leaving", s.Leaving)
+	}
+}

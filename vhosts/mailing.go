@@ -224,7 +224,7 @@ func (m *mailing) post() []*Queue {
 	h := m.source.vhost.hosts
 	h.tx.Lock()
 	defer h.tx.Unlock()
-	var o outcome
+	o := outcome{mailed: true}
 	now := h.timers.now()
 	for i := range m.publications {
 		p := &m.publications[i]

@@ -20,6 +20,7 @@ type Publication struct {
 	drops      []persistence.Record // what is forgotten for it
 	refused    []refusal            // by queues that had no room
 	copied     []*Queue             // that get it as a copy later, see follower
+	mailed     bool                 // it is of dead letters
 }
 
 // Publish puts the messages of page into the queues of a route, as one run. If
@@ -102,11 +103,13 @@ type outcome struct {
 	records []persistence.Record
 	letters []*Queue // queues that have letters now
 	copied  []*Queue // of the last publication, see Publication
+	mailed  bool     // the publications are of dead letters
 }
 
 // put puts a page, which has arrived, where a route leads to. It returns what queues refused.
 func (o *outcome) put(r *Route, page *queue.Page, persistent bool) []refusal {
 	p := newPublication(r, page, persistent)
+	p.mailed = o.mailed
 	o.letters = p.enter(r, o.letters)
 	if p.run != nil {
 		o.records = append(o.records, persistence.PutRun(p.run))
