@@ -12,7 +12,7 @@ func TestLeavingRunKeepsItsHandle(t *testing.T) {
 	var e Engine
 	k := newKeeper(&e)
 	for first := uint64(0); first < 12; first += 4 {
-		must(t, e.Restore(first, 4, 400, Bitmap{}, k.restore(first, 4), Times{}))
+		must(t, e.Restore(first, 4, 400, Bitmap{}, k.restore(first, 4), Times{}, nil))
 	}
 	var fx Effects
 	if n := e.ExpelReady([]uint64{5}, Expired, &fx); n != 1 {
