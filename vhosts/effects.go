@@ -16,7 +16,7 @@ import (
 func (q *Queue) dispatchLocked() { q.dispatchAtLocked(0) }
 
 // dispatchAtLocked hands out what can be handed out. at is the time by which
-// messages expire, 0 for now.
+// messages expire, 0 for the current time.
 func (q *Queue) dispatchAtLocked(at uint64) {
 	q.touched = true
 	if q.deleted || q.damaged != nil {
