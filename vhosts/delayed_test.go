@@ -105,13 +105,7 @@ func TestDelayedSurvives(t *testing.T) {
 	b.stop(t)
 	c.time = c.time.Add(time.Hour)
 	b = c.open(t, fs)
-	for i := 0; left(b.queue(t, "q")) != 1; i++ {
-		if i == 1000 {
-			t.Fatalf("%d ready, want 1", left(b.queue(t, "q")))
-		}
-		c.pass(b, 0)
-		b.sync(t)
-	}
+	c.until(t, b, "the message is in its queue", func() bool { return left(b.queue(t, "q")) == 1 })
 	b.delay(t, "k", "message", true, nil, delayed(1000))
 	if _, err := b.DeleteExchange("later", false, nil); err != nil {
 		t.Fatal(err)

@@ -196,13 +196,8 @@ func TestExpiryAfterRestart(t *testing.T) {
 	dead, q = b.queue(t, "dead"), b.queue(t, "q")
 	settle := func(ready, died uint64) {
 		t.Helper()
-		for i := 0; left(q) != ready || left(dead) != died; i++ {
-			if i == 1000 {
-				t.Fatalf("%d ready and %d dead, want %d and %d", left(q), left(dead), ready, died)
-			}
-			c.pass(b, 0)
-			b.sync(t)
-		}
+		what := fmt.Sprintf("%d ready and %d dead", ready, died)
+		c.until(t, b, what, func() bool { return left(q) == ready && left(dead) == died })
 	}
 	settle(3, 1)
 	c.pass(b, 29_999*time.Millisecond)
@@ -241,11 +236,10 @@ func TestExpiryOfCopies(t *testing.T) {
 	b.stop(t)
 	b = c.open(t, fs)
 	c.pass(b, 999*time.Millisecond)
-	for i := 0; i < 1000 && left(b.queue(t, "one"))+left(b.queue(t, "two")) > 2; i++ {
-		c.pass(b, time.Duration(1-min(i, 1))*time.Millisecond)
-		b.sync(t)
+	one, two := b.queue(t, "one"), b.queue(t, "two")
+	if left(one) != 2 || left(two) != 2 {
+		t.Errorf("%d and %d ready before the time has come, want 2 each", left(one), left(two))
 	}
-	if one, two := left(b.queue(t, "one")), left(b.queue(t, "two")); one != 1 || two != 1 {
-		t.Errorf("%d and %d ready, want 1 each", one, two)
-	}
+	c.pass(b, time.Millisecond)
+	c.until(t, b, "one message left in each queue", func() bool { return left(one) == 1 && left(two) == 1 })
 }

@@ -6,6 +6,7 @@ package vhosts
 import (
 	"context"
 	"log/slog"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -98,6 +99,18 @@ func (b *broker) sync(t testing.TB) {
 	r := newResult()
 	b.store.Sync(r)
 	r.want(t)
+}
+
+// until waits until done, and for everything proposed before each look at it to be
+// durable.
+func (b *broker) until(t testing.TB, what string, done func() bool) {
+	t.Helper()
+	for start := time.Now(); !done(); b.sync(t) {
+		if time.Since(start) > patience {
+			t.Fatalf("not in time: %s", what)
+		}
+		runtime.Gosched()
+	}
 }
 
 // declare makes a queue; what are flags (durable, exclusive, autodelete) in any

@@ -43,6 +43,16 @@ func (c *clock) pass(b *broker, d time.Duration) {
 	b.timers.fire()
 }
 
+// until fires what is due by now, again and again, until done: what the broker has asked
+// the disk for comes in its own time.
+func (c *clock) until(t testing.TB, b *broker, what string, done func() bool) {
+	t.Helper()
+	b.until(t, what, func() bool {
+		c.pass(b, 0)
+		return done()
+	})
+}
+
 func (b *broker) exists(name string) bool {
 	b.VHost.mu.Lock()
 	defer b.VHost.mu.Unlock()

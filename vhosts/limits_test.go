@@ -202,22 +202,14 @@ func TestLimitConcurrent(t *testing.T) {
 		})
 	}
 	work.Wait()
-	for range 100 { // what waits for room goes on when there is some
-		if !slices.ContainsFunc(queues, func(q *Queue) bool { return q.Stats().Leaving > 0 || q.Stats().Ready > 0 }) {
-			break
-		}
+	b.until(t, "what waits for room goes on when there is some", func() bool {
 		for _, name := range names {
 			if _, _, err := b.PurgeQueue(name, 1, nil); err != nil {
 				t.Fatal(err)
 			}
 		}
-		b.sync(t)
-	}
-	for _, q := range queues {
-		if s := q.Stats(); s.Leaving > 0 {
-			t.Errorf("queue %s has %d leaving messages", s.Name, s.Leaving)
-		}
-	}
+		return !slices.ContainsFunc(queues, func(q *Queue) bool { return q.Stats().Leaving > 0 || q.Stats().Ready > 0 })
+	})
 }
 
 // TestRefusedByItself: a letter that its own queue has no room for waits until there is

@@ -8,7 +8,6 @@ import (
 	"context"
 	"log/slog"
 	"math"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -451,9 +450,7 @@ func TestPurgedNumbersAreNotUsedAgain(t *testing.T) {
 	w := newResult()
 	b.publish(t, "", "q", true, w, "new1", "new2")
 	w.want(t)
-	for b.store.Stats().Condemned > 0 {
-		runtime.Gosched()
-	}
+	b.until(t, "what was purged is given back", func() bool { return b.store.Stats().Condemned == 0 })
 	b = openBroker(t, fs.CrashClone(vfs.CrashCloneCfg{}))
 	if got := drain(t, b.queue(t, "q")); got != "new1* new2*" {
 		t.Errorf("after a crash there are %q", got)
