@@ -55,6 +55,7 @@ func TestArguments(t *testing.T) {
 		accept(queueType, "x-single-active-consumer", true, false)
 		refuse(queueType, "x-single-active-consumer", unacceptableInt, int32(1))
 		accept(queueType, "x-queue-leader-locator", "client-local", "balanced", "random", "least-leaders")
+		accept(queueType, "x-queue-master-locator", "min-masters") // of older applications; RabbitMQ 4.3 refuses it unless told not to
 		refuse(queueType, "x-queue-leader-locator", "invalid_queue_locator_arg", "here")
 		refuse(queueType, "x-queue-leader-locator", unacceptableInt, int32(1))
 		accept(queueType, "x-overflow", "drop-head", "reject-publish")

@@ -50,7 +50,8 @@ type policyKey struct {
 const toMessageQueues = toClassic | toQuorum
 
 // policyKeys are the settings of policies, with RabbitMQ 4.3's texts. Those of
-// plugins that LagoMQ does not have are not recognised, as there.
+// plugins that LagoMQ does not have are not recognised, as there. RabbitMQ 4.3
+// refuses queue-master-locator, which once had an effect, unless it is told not to.
 var policyKeys = []policyKey{
 	{"alternate-exchange", toQueues, false, isName, "alternate exchange name"},
 	{"cache-size", toMessageQueues, false, isPositive, "deduplication cache size"},
@@ -76,6 +77,7 @@ var policyKeys = []policyKey{
 	{"message-ttl", toMessageQueues, true, isNatural, "message TTL"},
 	{"overflow", toMessageQueues, true, isKeyOf(overflows), "overflow value"},
 	{"queue-leader-locator", toQueues, false, isWord("client-local", "balanced", "random", "least-leaders"), "queue leader locator value"},
+	{"queue-master-locator", toClassic, false, isWord("client-local", "min-masters", "random"), "queue master locator value"},
 	{"queue-mode", toClassic, false, isWord("default", "lazy"), "queue-mode value"},
 	{"queue-version", toClassic, true, isVersion, "queue-version value"},
 	{"stream-filter-size-bytes", toStreams, false, isFilterSize, "filter size"},
