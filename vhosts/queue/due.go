@@ -80,7 +80,7 @@ func (e *Engine) Expire(now uint64, reason Reason, most int, fx *Effects) (next 
 		return 0
 	}
 	if e.Ready()+e.unacked+e.leaving == 0 {
-		c.near = nil // nothing is left of it
+		c.near, c.far = nil, 0 // nothing is left of it
 	}
 	expelled := 0
 	c.passed = max(c.passed, now)
@@ -113,6 +113,9 @@ func (e *Engine) Expire(now uint64, reason Reason, most int, fx *Effects) (next 
 	}
 	if c.far != 0 && c.asking < mostAsked/2 {
 		next = earlier(next, max(now+1, c.far-min(c.far, window/2)))
+	}
+	if expelled > 0 {
+		e.answerGetters(fx)
 	}
 	return next
 }

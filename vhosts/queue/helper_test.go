@@ -131,9 +131,6 @@ func fillPage(p *Page, first uint64, count, size int) *Page {
 // same size.
 func content(r *Run) *Page { return newPage(r.First, int(r.Count), int(r.Bytes)/int(r.Count)) }
 
-// thinned is content without what is settled by now.
-func thinned(r *Run) *Page { return without(r, r.Settled()) }
-
 func without(r *Run, settled Bitmap) *Page {
 	p, full := new(Page), content(r)
 	for i := range r.Count {
@@ -142,6 +139,40 @@ func without(r *Run, settled Bitmap) *Page {
 		} else {
 			p.Append(full.Message(int(i)))
 		}
+	}
+	return p.exact()
+}
+
+// messages are what test messages are like, by number; others have 10 bytes.
+type messages map[uint64]testMessage
+
+type testMessage struct {
+	size  int
+	stamp Stamp
+}
+
+func (m messages) of(number uint64) testMessage {
+	if message, ok := m[number]; ok {
+		return message
+	}
+	return testMessage{size: 10}
+}
+
+// page is the page with the messages from first on, as it was published or is read.
+func (m messages) page(first uint64, count int) *Page { return m.pageWithout(first, count, Bitmap{}) }
+
+// pageWithout is page with nothing in the place of those that are settled.
+func (m messages) pageWithout(first uint64, count int, settled Bitmap) *Page {
+	p := new(Page)
+	for i := range count {
+		number := first + uint64(i)
+		message := m.of(number)
+		if settled.Has(uint32(i)) {
+			p.AppendNothing()
+		} else {
+			fillPage(p, number, 1, message.size)
+		}
+		p.stampLike(message.stamp)
 	}
 	return p.exact()
 }

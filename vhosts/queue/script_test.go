@@ -5,7 +5,6 @@ package queue
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,39 +14,50 @@ import (
 )
 
 // TestScripts runs testdata/scripts. Every file starts with an empty queue and holds
-// blocks of commands, one a line. Each command is followed by a Dispatch, as the
-// shell does it, and what both had for effect is printed:
+// blocks of commands, one a line. After each the queue is dispatched as the shell does
+// it: what is due expires before and after, and what is beyond the limits leaves. What
+// all of this had for effect is printed:
 //
-//	append COUNT [level=N] [size=BYTES] [stored|late] [times=N] [trim=BYTES]
-//	                                         stored runs can be trimmed and loaded, late
-//	                                         ones from the next committed on
-//	restore FIRST COUNT [settled=NUMBERS]    all of 10 bytes a message
+//	append COUNT [level=N] [size=BYTES,...] [due=MS,...] [stored|late] [held] [times=N] [trim=BYTES]
+//	                                         sizes and due times are those of the messages in
+//	                                         turn; a due time is told from now, - is never.
+//	                                         stored runs can be trimmed and loaded, late ones
+//	                                         from the next committed on
+//	admit NUMBERS | refuse NUMBERS [dead]    messages that were held
+//	restore FIRST COUNT [settled=NUMBERS] [due=MS,...] [counts=NUMBER=ACQUIRED/FAILED,...]
 //	redeliver-below NUMBER | skip-to NUMBER
 //	single stays|gives-way                   before the first consumer
 //	consume NAME [priority=N] [prefetch=N] [noack] [room=N]
-//	cancel NAME
+//	cancel NAME | time-out NAME NUMBERS      the latter gives back what it holds
 //	room NAME N                              the sink takes N more messages
-//	settle NAME NUMBERS | return NAME NUMBERS
+//	settle NAME NUMBERS
+//	return NAME NUMBERS [failed|unharmed] [limit=N]
+//	                                         counted if it is said how they come back
+//	hold-back NAME NUMBERS [failed|unharmed] [limit=N]
+//	                                         until return-leaving
 //	get NAME [noack] | forget NAME | take-gets
 //	purge
 //	expel NAME NUMBERS REASON                unacked messages of that consumer
 //	expel-ready NUMBERS REASON | expel-head N REASON | expel-below NUMBER REASON
 //	settle-leaving NUMBERS | return-leaving NUMBERS | load-leaving
-//	loaded [COUNT]                           feeds back the oldest (all) loads
-//	trim BYTES
+//	ttl MS|none | pass MS                    the clock stands still otherwise
+//	limit [messages=N] [bytes=N]             none if neither is given
+//	loaded [COUNT] | stamped [COUNT]         feeds back the oldest (all) loads, or stamps
+//	stamps-failed                            none of them could be read
+//	trim BYTES | rest
 //	spilled | committed                      the store has what was asked for, or is late
 //	tune [segment=RUNS] [hot=RUNS] [ahead=RUNS] [small=RUNS] [messages=N] [spill=BYTES] [thin=BYTES]
 //	scattered [unread|idle] | gather [late] | scatter
 //	thin | replace
-//	state | delivered | runs | cold | waits
+//	state | delivered | runs | cold | waits | next-due | oldest
 //
 // NUMBERS is a list such as 1,3-5,2:7-9, which ends with numbers of level 2. A star
-// marks redelivered messages.
+// marks redelivered messages, and ACQUIRED/FAILED what was counted of them.
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	datadriven.Walk(t, "testdata/scripts", func(t *testing.T, path string) {
 		t.Parallel()
-		s := &script{consumers: map[string]*Consumer{}}
+		s := &script{now: scriptStart, most: -1, mostBytes: -1, consumers: map[string]*Consumer{}, messages: messages{}}
 		s.keeper = newKeeper(&s.engine)
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			s.out.Reset()
@@ -65,262 +75,76 @@ func TestScripts(t *testing.T) {
 	})
 }
 
+// scriptStart is the time at which scripts start, in milliseconds since 1970.
+const scriptStart = 1_700_000_000_000
+
 type script struct {
-	engine    Engine
-	fx        Effects
-	consumers map[string]*Consumer
-	keeper    *keeper
-	loads     []*Run
-	spills    []*Run
-	late      []*disk // appended late
-	group     []*Run  // given out by Scattered
-	thin      []*Run  // given out by Thin
-	dead      []*Run  // with messages that are leaving
-	out       strings.Builder
+	engine          Engine
+	fx              Effects
+	now             uint64 // milliseconds since 1970
+	next            uint64 // what Expire said last
+	most, mostBytes int64  // the limits
+	consumers       map[string]*Consumer
+	messages        messages
+	keeper          *keeper
+	loads           []*Run
+	stamps          []*Run
+	spills          []*Run
+	late            []*disk // appended late
+	group           []*Run  // given out by Scattered
+	thin            []*Run  // given out by Thin
+	dead            []*Run  // with messages that are leaving
+	out             strings.Builder
 }
 
-func (s *script) step(command string, args []string) error {
+func (s *script) step(command string, args arguments) error {
 	if err := s.run(command, args); err != nil {
 		return err
+	}
+	if err := s.handOut(); err != nil {
+		return err
+	}
+	for s.most >= 0 || s.mostBytes >= 0 {
+		s.engine.ExpelOver(s.most, s.mostBytes, &s.fx)
+		if len(s.fx.Dead)+len(s.fx.Loads) == 0 {
+			break
+		}
+		if err := s.handOut(); err != nil {
+			return err
+		}
+	}
+	return s.check()
+}
+
+// handOut is what the shell does after each step: whoever may have messages gets them,
+// and what is due does not go to anybody.
+func (s *script) handOut() error {
+	s.next = s.engine.Expire(s.now-1, Expired, 1<<20, &s.fx)
+	if s.engine.Timed() && len(s.fx.Dead)+len(s.fx.Stamps) > 0 {
+		if err := s.print(); err != nil {
+			return err
+		}
 	}
 	for more := true; more; {
 		more = s.engine.Dispatch(&s.fx)
 		if err := s.print(); err != nil {
 			return err
 		}
-		s.fx.Reset()
-		s.engine.ReleasePages()
 	}
-	return checkDispatched(&s.engine)
+	s.next = s.engine.Expire(s.now, Expired, 1<<20, &s.fx)
+	return s.print()
 }
 
-func (s *script) run(command string, args []string) error {
-	e := &s.engine
-	option := func(name string, unset int) int {
-		for _, a := range args {
-			if value, ok := strings.CutPrefix(a, name+"="); ok {
-				n, err := strconv.Atoi(value)
-				if err != nil {
-					panic(err)
-				}
-				return n
-			}
-		}
-		return unset
+// check checks what must hold after each step.
+func (s *script) check() error {
+	if err := checkDispatched(&s.engine); err != nil {
+		return err
 	}
-	number := func(i int) uint64 { return parseNumber(args[i]) }
-	level := uint8(option("level", 0))
-	switch command {
-	case "append":
-		var stored any
-		switch d := s.keeper.put(e.Next(level), int(number(0))); {
-		case slices.Contains(args, "stored"):
-			stored = d
-		case slices.Contains(args, "late"):
-			d.late, stored = true, d
-			s.late = append(s.late, d)
-		}
-		for i := range option("times", 1) {
-			if d, ok := stored.(*disk); ok && i > 0 {
-				stored = s.keeper.put(e.Next(level), int(d.count))
-			}
-			e.Append(level, newPage(e.Next(level), int(number(0)), option("size", 10)), stored)
-			if limit := option("trim", -1); limit >= 0 {
-				e.Trim(uint64(limit), uint64(limit), &s.fx)
-			}
-		}
-	case "restore":
-		var settled Bitmap
-		for _, n := range numbersOption(args) {
-			settled.Set(uint32(n - number(0)))
-		}
-		before := maps.Clone(s.keeper.cold)
-		if err := e.Restore(number(0), uint32(number(1)), 10*number(1), settled, s.keeper.restore(number(0), int(number(1))), Times{}, nil); err != nil {
-			s.keeper.cold = before
-			s.printf("refused: %v\n", err)
-		}
-	case "redeliver-below":
-		e.RedeliverBelow(number(0))
-	case "skip-to":
-		e.SkipTo(number(0))
-	case "consume", "get":
-		c := &Consumer{
-			Tag: args[0], NoAck: slices.Contains(args, "noack"), Prefetch: uint32(option("prefetch", 0)),
-			Priority: int64(option("priority", 0)), Sink: &sink{room: option("room", -1)},
-		}
-		s.consumers[c.Tag] = c
-		if command == "get" {
-			e.Get(c)
-		} else {
-			e.AddConsumer(c)
-		}
-	case "single":
-		e.Single = map[string]SingleActive{"stays": Stays, "gives-way": GivesWay}[args[0]]
-	case "waits":
-		for _, c := range e.Consumers() {
-			s.printf("%s: %s\n", c.Tag, e.Waits(c))
-		}
-	case "cancel":
-		if !e.RemoveConsumer(s.consumers[args[0]]) {
-			s.printf("no consumer\n")
-		}
-	case "forget":
-		e.ForgetGet(s.consumers[args[0]])
-	case "take-gets":
-		for _, c := range e.TakeGets() {
-			s.printf("took %s\n", c.Tag)
-		}
-	case "room":
-		s.consumers[args[0]].Sink.(*sink).room = int(number(1))
-	case "settle":
-		numbers := parseNumbers(args[1])
-		if err := e.Settle(numbers, &s.fx); err != nil {
-			s.printf("error: %v\n", err)
-			break
-		}
-		e.Credit(s.consumers[args[0]], uint32(len(numbers)))
-	case "return":
-		numbers := parseNumbers(args[1])
-		slices.Reverse(numbers) // any order will do
-		e.Return(numbers)
-		e.Credit(s.consumers[args[0]], uint32(len(numbers)))
-	case "expel":
-		numbers := parseNumbers(args[1])
-		if err := e.Expel(numbers, reasonOf(args[2]), &s.fx); err != nil {
-			s.printf("error: %v\n", err)
-			break
-		}
-		e.Credit(s.consumers[args[0]], uint32(len(numbers)))
-	case "expel-ready":
-		s.printf("expelled %d\n", e.ExpelReady(parseNumbers(args[0]), reasonOf(args[1]), &s.fx))
-	case "expel-head":
-		e.ExpelHead(number(0), reasonOf(args[1]), &s.fx)
-	case "expel-below":
-		s.printf("expelled %d\n", e.ExpelBelow(number(0), reasonOf(args[1]), &s.fx))
-	case "settle-leaving":
-		if err := e.SettleLeaving(parseNumbers(args[0]), &s.fx); err != nil {
-			s.printf("error: %v\n", err)
-		}
-	case "return-leaving":
-		if err := e.ReturnLeaving(parseNumbers(args[0])); err != nil {
-			s.printf("error: %v\n", err)
-		}
-	case "load-leaving":
-		for _, r := range s.dead {
-			e.Load(r, &s.fx)
-		}
-		s.dead = nil
-	case "purge":
-		s.printf("purged %d\n", e.Purge(&s.fx))
-	case "loaded":
-		count := len(s.loads)
-		if len(args) > 0 {
-			count = int(number(0))
-		}
-		for _, r := range s.loads[:count] {
-			e.Loaded(r, content(r))
-		}
-		s.loads = slices.Clone(s.loads[count:])
-	case "trim":
-		e.Trim(number(0), number(0), &s.fx)
-	case "tune":
-		l := standard
-		l.segmentRuns = option("segment", l.segmentRuns)
-		l.hotRuns = option("hot", l.segmentRuns)
-		l.aheadRuns = option("ahead", l.aheadRuns)
-		l.smallRuns = option("small", l.smallRuns)
-		l.runMessages = uint32(option("messages", int(l.runMessages)))
-		l.spillBytes = uint64(option("spill", int(l.spillBytes)))
-		l.thinBytes = uint64(option("thin", int(l.thinBytes)))
-		e.tuned = &l
-	case "committed":
-		for _, d := range s.late {
-			d.late = false
-		}
-		s.late = nil
-	case "spilled":
-		for _, r := range s.spills {
-			if d := s.keeper.put(r.First, int(r.Count)); !e.Spilled(r, d) {
-				s.printf("%s is not wanted\n", name(r))
-			}
-		}
-		s.spills = nil
-	case "scattered":
-		zeal := Busy
-		for i, name := range []string{"unread", "idle"} {
-			if slices.Contains(args, name) {
-				zeal = Unread + Zeal(i)
-			}
-		}
-		group := e.Scattered(zeal)
-		for _, r := range group {
-			s.printf("scattered %s\n", name(r))
-		}
-		if len(group) > 0 {
-			s.group = group
-		}
-	case "gather":
-		if s.group == nil {
-			s.printf("no group\n")
-			break
-		}
-		first, count := s.group[0].First, int(s.group[len(s.group)-1].end()-s.group[0].First)
-		d := s.keeper.put(first, count)
-		if d.late = slices.Contains(args, "late"); d.late {
-			s.late = append(s.late, d)
-		}
-		if r, ok := e.Gather(s.group, newPage(first, count, 10), d); ok {
-			s.printf("gathered %s\n", name(r))
-		} else {
-			s.printf("changed\n")
-		}
-		s.group = nil
-	case "scatter":
-		if s.group == nil {
-			s.printf("no group\n")
-			break
-		}
-		e.Scatter(s.group)
-		s.group = nil
-	case "thin":
-		s.thin = e.Thin(10)
-		for _, r := range s.thin {
-			s.printf("thin %s\n", name(r))
-		}
-	case "replace":
-		for _, r := range s.thin {
-			s.printf("replaced %s: %t\n", name(r), e.Replace(r, thinned(r), s.keeper.put(r.First, int(r.Count))))
-		}
-	case "state":
-		s.printf("ready=%d unacked=%d bytes=%d resident=%d next=%s\n", e.Ready(), e.Unacked(), e.Bytes(), e.Resident(), NumberText(e.Next(level)))
-		if e.Leaving() > 0 {
-			s.printf("leaving=%d\n", e.Leaving())
-		}
-		for _, c := range e.Consumers() {
-			s.printf("%s holds %d\n", c.Tag, c.Unacked())
-		}
-	case "delivered":
-		for _, upTo := range e.Delivered() {
-			s.printf("delivered up to %s\n", NumberText(upTo))
-		}
-	case "runs":
-		e.Runs(func(r *Run) {
-			where := "on disk"
-			if r.Page != nil {
-				where = "in memory"
-			}
-			s.printf("%s %s\n", name(r), where)
-		})
-	case "cold":
-		for _, l := range e.levels {
-			for _, g := range l.dir.cold {
-				s.printf("%s: %d packed, %d warm\n", stretchOf(g.first, g.end), g.count, g.warm.len())
-			}
-		}
-		e.Cold(func(first, end uint64) { s.printf("cold %s\n", stretchOf(first, end)) })
-		s.printf("%d runs\n", e.RunCount())
-	default:
-		return fmt.Errorf("no such command")
+	if ready := s.engine.Ready(); s.most >= 0 && ready > uint64(s.most) {
+		return fmt.Errorf("%d messages are ready, the limit is %d", ready, s.most)
+	}
+	if bytes := s.engine.ReadyBytes(); s.mostBytes >= 0 && bytes > uint64(s.mostBytes) && len(s.loads) == 0 {
+		return fmt.Errorf("%d bytes are ready, the limit is %d", bytes, s.mostBytes)
 	}
 	return nil
 }
@@ -328,26 +152,9 @@ func (s *script) run(command string, args []string) error {
 // print prints the effects and carries them out.
 func (s *script) print() error {
 	for i := range s.fx.Deliveries {
-		d := &s.fx.Deliveries[i]
-		if err := checkDelivery(d); err != nil {
+		if err := s.printDelivery(&s.fx.Deliveries[i]); err != nil {
 			return err
 		}
-		if d.Get {
-			s.printf("get ")
-		} else {
-			d.Consumer.Sink.(*sink).took(d.Count)
-		}
-		s.printf("%s:", d.Consumer.Tag)
-		for i := range d.Count {
-			s.printf(" %s", NumberText(d.Number(i)))
-			if d.Redelivered {
-				s.printf("*")
-			}
-		}
-		if d.Get {
-			s.printf(" left=%d", d.Remaining)
-		}
-		s.printf("\n")
 	}
 	for _, c := range s.fx.Empty {
 		s.printf("get %s: empty\n", c.Tag)
@@ -356,6 +163,9 @@ func (s *script) print() error {
 		s.printf("%s:", d.Reason)
 		for _, n := range d.AppendNumbers(nil) {
 			s.printf(" %s", NumberText(n))
+			if end := s.end(n); d.Reason == Expired && end > s.now && s.engine.Timed() && s.next != 0 {
+				return fmt.Errorf("message %s expires at %d, now is %d", NumberText(n), end, s.now)
+			}
 		}
 		s.printf("\n")
 		s.dead = append(s.dead, d.Run)
@@ -368,6 +178,11 @@ func (s *script) print() error {
 		}
 		s.printf("\n")
 	}
+	for _, r := range s.fx.Counted {
+		if err := s.printCounts(r); err != nil {
+			return err
+		}
+	}
 	for _, r := range s.fx.Done {
 		s.printf("done %s\n", name(r))
 	}
@@ -378,14 +193,78 @@ func (s *script) print() error {
 		s.printf("spill %s\n", name(r))
 	}
 	s.spills = append(s.spills, s.fx.Spills...)
+	for _, r := range s.fx.Stamps {
+		s.printf("stamps %s\n", name(r))
+	}
+	s.stamps = append(s.stamps, s.fx.Stamps...)
 	for _, r := range s.fx.Loads {
 		s.printf("load %s\n", name(r))
 	}
 	s.loads = append(s.loads, s.fx.Loads...)
+	s.fx.Reset()
+	s.engine.ReleasePages()
+	return nil
+}
+
+func (s *script) printDelivery(d *Delivery) error {
+	if err := checkDelivery(d); err != nil {
+		return err
+	}
+	if d.Get {
+		s.printf("get ")
+	} else {
+		d.Consumer.Sink.(*sink).took(d.Count)
+	}
+	s.printf("%s:", d.Consumer.Tag)
+	for i := range d.Count {
+		if end := s.end(d.Number(i)); end < s.now {
+			return fmt.Errorf("message %d is handed out, but was due %d ms ago", d.Number(i), s.now-end)
+		}
+		s.printf(" %s", NumberText(d.Number(i)))
+		if d.Redelivered {
+			s.printf("*")
+		}
+		if t := d.Tally(i); t != (Tally{}) {
+			s.printf("%d/%d", t.Acquired, t.Failed)
+		}
+	}
+	if d.Get {
+		s.printf(" left=%d", d.Remaining)
+	}
+	s.printf("\n")
+	return nil
+}
+
+// printCounts prints what would be stored of a run's counts.
+func (s *script) printCounts(r *Run) error {
+	tallies, err := parseTallies(r.AppendTallies(nil), r.Count)
+	if err != nil {
+		return err
+	}
+	s.printf("count %s:", name(r))
+	for i, t := range tallies {
+		if t != (Tally{}) {
+			s.printf(" %s=%d/%d", NumberText(r.First+uint64(i)), t.Acquired, t.Failed)
+		}
+	}
+	s.printf("\n")
 	return nil
 }
 
 func (s *script) printf(format string, args ...any) { fmt.Fprintf(&s.out, format, args...) }
+
+// end is when a message is due, by the queue's time to live and its own.
+func (s *script) end(number uint64) uint64 {
+	stamp := s.messages.of(number).stamp
+	end := stamp.Due
+	if c := s.engine.calendar; c != nil && c.ttl != noTTL && stamp.Arrived != 0 {
+		end = earlier(end, stamp.Arrived+c.ttl)
+	}
+	if end == 0 {
+		return ^uint64(0)
+	}
+	return end
+}
 
 func name(r *Run) string { return stretchOf(r.First, r.end()) }
 
@@ -401,13 +280,38 @@ func reasonOf(name string) Reason {
 	panic("bad reason " + name)
 }
 
-func numbersOption(args []string) []uint64 {
-	for _, a := range args {
-		if value, ok := strings.CutPrefix(a, "settled="); ok {
-			return parseNumbers(value)
+// arguments are the words after a command.
+type arguments []string
+
+func (a arguments) has(word string) bool { return slices.Contains(a, word) }
+
+// number is the i-th argument.
+func (a arguments) number(i int) uint64 { return parseNumber(a[i]) }
+
+// list is the items of the option name.
+func (a arguments) list(name string) []string {
+	for _, word := range a {
+		if value, ok := strings.CutPrefix(word, name+"="); ok {
+			return strings.Split(value, ",")
 		}
 	}
 	return nil
+}
+
+// option is the value of the option name, unset if it is not given.
+func (a arguments) option(name string, unset int) int {
+	if list := a.list(name); list != nil {
+		return integer(list[0])
+	}
+	return unset
+}
+
+func integer(text string) int {
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		panic(err)
+	}
+	return n
 }
 
 func parseNumbers(list string) (numbers []uint64) {
