@@ -65,3 +65,46 @@ func crashes(t *testing.T, rng *rand.Rand) {
 		d, fs = next, clone
 	}
 }
+
+// markerFS tells when a marker was created, which says what is the database's
+// manifest.
+type markerFS struct {
+	vfs.FS
+	created func()
+}
+
+// Create implements [vfs.FS].
+func (m *markerFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := m.FS.Create(name, category)
+	if isMarker(m.PathBase(name)) && err == nil {
+		m.created()
+	}
+	return f, err
+}
+
+// TestCrashWhileManifestIsReplaced: a database that has just got another manifest can
+// be opened, whatever else of its directory a failure of the power leaves.
+func TestCrashWhileManifestIsReplaced(t *testing.T) {
+	t.Parallel()
+	fs := vfs.NewCrashableMem()
+	s := mustOpen(t, Options{FS: fs})
+	put(t, s, 1, 1, "a message")
+	mustClose(t, s)
+	rng := rand.New(rand.NewPCG(1, 1))
+	var clones []*vfs.MemFS
+	mustClose(t, mustOpen(t, Options{FS: &markerFS{fs, func() {
+		for range 20 {
+			clones = append(clones, fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50, RNG: rng}))
+		}
+	}}}))
+	if len(clones) == 0 {
+		t.Fatal("no manifest was replaced")
+	}
+	for _, clone := range clones {
+		after := mustOpen(t, Options{FS: clone})
+		if runs := recovered(t, after); len(runs) != 1 {
+			t.Fatalf("%d runs are recovered, want 1", len(runs))
+		}
+		mustClose(t, after)
+	}
+}

@@ -82,8 +82,25 @@ type unlocked struct{}
 
 func (unlocked) Close() error { return nil }
 
+// syncNames makes durable which files the database's directory has. Pebble syncs the
+// content of a manifest but not its directory before it creates the marker that names
+// it, nor before it removes the marker before that: without this a failure of the
+// power may leave a marker without its manifest, or none at all.
+func (g *guardFS) syncNames() error {
+	dir, err := g.OpenDir(g.dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
 // Create implements [vfs.FS].
 func (g *guardFS) Create(name string, category vfs.DiskWriteCategory) (f vfs.File, err error) {
+	if isMarker(g.PathBase(name)) {
+		if err := g.syncNames(); err != nil {
+			return nil, err
+		}
+	}
 	g.change(func() { f, err = g.FS.Create(name, category) })
 	return g.file(name, f), g.check("create", name, err)
 }
@@ -102,6 +119,11 @@ func (g *guardFS) Link(oldname, newname string) (err error) {
 
 // Remove implements [vfs.FS].
 func (g *guardFS) Remove(name string) (err error) {
+	if isMarker(g.PathBase(name)) {
+		if err := g.syncNames(); err != nil {
+			return err
+		}
+	}
 	g.change(func() { err = g.FS.Remove(name) })
 	return err
 }
@@ -140,6 +162,10 @@ func (g *guardFS) file(name string, f vfs.File) vfs.File {
 	}
 	return &guardFile{File: f, fs: g, name: name, log: strings.HasSuffix(name, ".log")}
 }
+
+// isMarker reports whether a file of the database is a marker, whose name says which
+// manifest, or which format, is the current one.
+func isMarker(base string) bool { return strings.HasPrefix(base, "marker.") }
 
 // isTable reports whether a file of the database is a table.
 func isTable(name string) bool { return strings.HasSuffix(name, ".sst") }
