@@ -27,7 +27,7 @@ race: ## the same under the race detector, with fewer random samples
 	CGO_ENABLED=1 $(GO) test -race -short $(PKG)
 
 crash-long: ## crashes of new random histories for CRASHTIME
-	LAGOMQ_CRASH_TIME=$(CRASHTIME) $(GO) test ./vhosts -run '^TestSimulation$$' -count=1 -timeout 0 -v
+	LAGOMQ_CRASH_TIME=$(CRASHTIME) $(GO) test ./vhosts -run '^(TestSimulation|TestCrashTimes)$$' -count=1 -timeout 0 -v
 
 fuzz: ## every fuzz target for FUZZTIME, one after the other
 	@grep -rl '^func Fuzz' --include='*_test.go' . | xargs -n1 dirname | sort -u | while read -r dir; do \

@@ -29,6 +29,7 @@ type simSetup struct {
 	pageReaders   int
 	memTableSize  int64
 	settleDelay   time.Duration
+	clock         func() time.Time // nil for the system's
 }
 
 func randomSetup(rng *rand.Rand) simSetup {
@@ -51,7 +52,7 @@ func (o simSetup) open(fs vfs.FS, strict bool) (*broker, *errorLog, error) {
 		return nil, nil, err
 	}
 	hosts, err := Open(Options{
-		Store: store, Users: NewUsers(), ResidentBytes: o.residentBytes, PageReaders: o.pageReaders, Logger: log, Strict: strict,
+		Store: store, Users: NewUsers(), ResidentBytes: o.residentBytes, PageReaders: o.pageReaders, Clock: o.clock, Logger: log, Strict: strict,
 	})
 	if err != nil {
 		_ = store.Close(context.Background())
@@ -394,18 +395,38 @@ func (s *simulation) report() string {
 // TestSimulation makes random histories of clients on a broker whose power fails
 // around random syncs, and compares what every such failure leaves with the
 // model. A seed replays what clients do; what the committer does meanwhile is up
-// to the scheduler. LAGOMQ_CRASH_SEED sets the only seed, and LAGOMQ_CRASH_TIME,
-// a duration, how long new ones are tried.
+// to the scheduler.
 func TestSimulation(t *testing.T) {
 	t.Parallel()
+	trySeeds(t, 6*seeds(), simulate)
+}
+
+func simulate(t *testing.T, seed uint64) (verified int) {
+	rng := rand.New(rand.NewPCG(seed, 0))
+	s := newSimulation(seed, randomSetup(rng), 1+rng.IntN(3))
+	if rng.IntN(8) == 0 {
+		s.largeBody = 100 << 10
+	}
+	s.history(3, 2)
+	if report := s.report(); report != "" {
+		t.Errorf("seed %d (LAGOMQ_CRASH_SEED=%d replays it): %s", seed, seed, report)
+	}
+	return s.verified
+}
+
+// trySeeds tries the first n seeds, several at a time. LAGOMQ_CRASH_SEED sets the only
+// seed, and LAGOMQ_CRASH_TIME, a duration, how long random ones are tried, until
+// something is wrong.
+func trySeeds(t *testing.T, n uint64, simulate func(t *testing.T, seed uint64) (verified int)) {
 	var crashes atomic.Int64
 	t.Cleanup(func() { t.Logf("%d crashes and stops verified", crashes.Load()) })
+	try := func(t *testing.T, seed uint64) { crashes.Add(int64(simulate(t, seed))) }
 	if text := os.Getenv("LAGOMQ_CRASH_SEED"); text != "" {
 		seed, err := strconv.ParseUint(text, 10, 64)
 		if err != nil {
 			t.Fatal(err)
 		}
-		simulate(t, seed, &crashes)
+		try(t, seed)
 		return
 	}
 	if text := os.Getenv("LAGOMQ_CRASH_TIME"); text != "" {
@@ -413,42 +434,21 @@ func TestSimulation(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		simulateFor(t, limit, &crashes)
+		end := time.Now().Add(limit)
+		for worker := range runtime.GOMAXPROCS(0) {
+			t.Run(fmt.Sprint("worker", worker), func(worker *testing.T) {
+				worker.Parallel()
+				for time.Now().Before(end) && !t.Failed() {
+					try(worker, rand.Uint64())
+				}
+			})
+		}
 		return
 	}
-	for seed := range 6 * seeds() {
+	for seed := range n {
 		t.Run(fmt.Sprint("seed", seed), func(t *testing.T) {
 			t.Parallel()
-			simulate(t, seed, &crashes)
+			try(t, seed)
 		})
-	}
-}
-
-// simulateFor tries new seeds, several at a time, until the time is over or
-// something is wrong.
-func simulateFor(t *testing.T, limit time.Duration, crashes *atomic.Int64) {
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
-	defer cancel()
-	var work sync.WaitGroup
-	for range runtime.GOMAXPROCS(0) {
-		work.Go(func() {
-			for ctx.Err() == nil && !t.Failed() {
-				simulate(t, rand.Uint64(), crashes)
-			}
-		})
-	}
-	work.Wait()
-}
-
-func simulate(t *testing.T, seed uint64, crashes *atomic.Int64) {
-	rng := rand.New(rand.NewPCG(seed, 0))
-	s := newSimulation(seed, randomSetup(rng), 1+rng.IntN(3))
-	if rng.IntN(8) == 0 {
-		s.largeBody = 100 << 10
-	}
-	s.history(3, 2)
-	crashes.Add(int64(s.verified))
-	if report := s.report(); report != "" {
-		t.Errorf("seed %d (LAGOMQ_CRASH_SEED=%d replays it): %s", seed, seed, report)
 	}
 }
