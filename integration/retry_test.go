@@ -38,6 +38,28 @@ func TestDelayedRetry(t *testing.T) {
 	}
 }
 
+// TestDelayedRetryPurge: a message that waits is a message of the queue, which a purge
+// counts and removes, on queues of both types.
+func TestDelayedRetryPurge(t *testing.T) {
+	t.Parallel()
+	connection := dial(t, startBroker(t))
+	for _, queueType := range []string{"classic", "quorum"} {
+		channel := openChannel(t, connection)
+		_, err := channel.QueueDeclare(queueType, true, false, false, false, amqp091.Table{
+			"x-queue-type": queueType, "x-delayed-retry-type": "all", "x-delayed-retry-min": int32(10_000_000),
+		})
+		must(t, err)
+		deliveries := consume(t, channel, queueType)
+		publish(t, channel, "", queueType, "message")
+		must(t, next(t, deliveries).Nack(false, true))
+		purged, err := channel.QueuePurge(queueType, false)
+		if must(t, err); purged != 1 {
+			t.Errorf("%s queue: %d messages are purged, want 1", queueType, purged)
+		}
+		nothing(t, deliveries)
+	}
+}
+
 // TestDelayedRetryLimit: a message that has come back too often does not wait once more
 // but becomes a dead letter, on queues of both types.
 func TestDelayedRetryLimit(t *testing.T) {

@@ -58,7 +58,7 @@ type queueStorage struct {
 // made or recovered.
 type queueLifecycle struct {
 	OldestMessageAge int64             `json:"oldest_message_age"` // milliseconds, 0 if there is none
-	Leaving          uint64            `json:"leaving"`            // on their way to the dead letter exchange, or held back by a delayed retry
+	Leaving          uint64            `json:"leaving"`            // on their way to the dead letter exchange
 	Deduplicated     uint64            `json:"deduplicated"`       // not taken, as duplicates
 	Refused          uint64            `json:"refused"`            // not taken, for want of room
 	TimedOut         uint64            `json:"timed_out"`          // put back, as their consumer held one for too long
@@ -95,7 +95,7 @@ func (s *Server) newQueue(q *vhosts.QueueStats, owners map[uint64]*amqp.Connecti
 		Durable: q.Durable, AutoDelete: q.AutoDelete, Exclusive: q.Exclusive,
 		Arguments: tableJSON(q.Arguments), EffectivePolicy: map[string]any{},
 		Consumers: q.Consumers, ExclusiveConsumer: q.ExclusiveConsumer, SingleActiveConsumer: q.SingleActive,
-		MessagesRAM: q.ResidentMessages, MessagesPagedOut: q.Ready + q.Unacked - q.ResidentMessages,
+		MessagesRAM: q.ResidentMessages, MessagesPagedOut: q.Ready + q.Unacked + q.Delayed + q.Leaving - q.ResidentMessages,
 		MessageBytes: q.Bytes, MessageBytesRAM: q.ResidentBodies, MessageBytesPagedOut: q.Bytes - q.ResidentBodies,
 		Memory: q.Resident + uint64(q.Packed), Storage: queueStorage{q.Runs, q.Packed, q.Resident}, Lifecycle: newQueueLifecycle(q),
 		MessageStats: newMessageStats(&counts, rates), depth: newDepth(&counts, rates),

@@ -43,6 +43,7 @@ const (
 	databaseErrors
 	messagesReady
 	messagesUnacked
+	messagesDelayed
 	measures = iota
 
 	firstGauge = messagesReady
@@ -188,6 +189,7 @@ func (s *Server) hostCounts(v *vhosts.VHost, totals map[string]amqp.ChannelCount
 		q := &list[i]
 		host[messagesReady] += q.Ready
 		host[messagesUnacked] += q.Unacked
+		host[messagesDelayed] += q.Delayed
 		if visit != nil {
 			visit(q)
 		}
@@ -220,6 +222,6 @@ func queueCounts(q *vhosts.QueueStats) (c counts) {
 	c[delivered], c[deliveredNoAck] = stats.Delivered, stats.DeliveredNo
 	c[got], c[gotNoAck], c[gotEmpty] = stats.Got, stats.GotNo, stats.GetEmpty
 	c[redelivered], c[acknowledged] = stats.Redelivered, stats.Acknowledged
-	c[messagesReady], c[messagesUnacked] = q.Ready, q.Unacked
+	c[messagesReady], c[messagesUnacked], c[messagesDelayed] = q.Ready, q.Unacked, q.Delayed
 	return c
 }

@@ -65,18 +65,21 @@ func newChannelMessageStats(c *counts, r perSecond) channelMessageStats {
 
 // depth is how many messages there are.
 type depth struct {
-	Messages                      uint64 `json:"messages"` // ready and unacknowledged
+	Messages                      uint64 `json:"messages"` // ready, unacknowledged and delayed
 	MessagesDetails               rate   `json:"messages_details"`
 	MessagesReady                 uint64 `json:"messages_ready"`
 	MessagesReadyDetails          rate   `json:"messages_ready_details"`
 	MessagesUnacknowledged        uint64 `json:"messages_unacknowledged"`
 	MessagesUnacknowledgedDetails rate   `json:"messages_unacknowledged_details"`
+	MessagesDelayed               uint64 `json:"messages_delayed"` // by a delayed retry
+	MessagesDelayedDetails        rate   `json:"messages_delayed_details"`
 }
 
 func newDepth(c *counts, r perSecond) depth {
 	return depth{
-		c[messagesReady] + c[messagesUnacked], rate{r[messagesReady] + r[messagesUnacked]},
+		c[messagesReady] + c[messagesUnacked] + c[messagesDelayed], rate{r[messagesReady] + r[messagesUnacked] + r[messagesDelayed]},
 		c[messagesReady], rate{r[messagesReady]},
 		c[messagesUnacked], rate{r[messagesUnacked]},
+		c[messagesDelayed], rate{r[messagesDelayed]},
 	}
 }

@@ -218,7 +218,7 @@ func (v *VHost) DeleteQueue(name string, ifUnused, ifEmpty bool, owner uint64, w
 	}
 	gone, waiting, err := v.deleteLocked(q, w, func() *wire.Error {
 		switch {
-		case ifEmpty && q.engine.Ready() > 0:
+		case ifEmpty && q.engine.Ready()+q.engine.Delayed() > 0:
 			return wire.Errorf(wire.PreconditionFailed, "queue '%s' in vhost '%s' not empty", name, v.name)
 		case ifUnused && len(q.engine.Consumers()) > 0:
 			return wire.Errorf(wire.PreconditionFailed, "queue '%s' in vhost '%s' in use", name, v.name)

@@ -79,17 +79,11 @@ func (q *Queue) dropWaitingLocked() {
 	}
 }
 
-// overLocked says whether the queue's dead letters are beyond its limits. What only
-// waits to be delivered again is none; it counts with the average size of what leaves.
+// overLocked says whether the queue's dead letters are beyond its limits.
 func (q *Queue) overLocked() bool {
-	leaving := q.engine.Leaving()
-	letters := leaving - q.held
-	if letters == 0 {
-		return false
-	}
 	b := &q.bounds
-	return b.most != unset && int64(letters) > b.most ||
-		b.mostBytes != unset && float64(q.engine.LeavingBytes())*float64(letters)/float64(leaving) > float64(b.mostBytes)
+	return b.most != unset && int64(q.engine.Leaving()) > b.most ||
+		b.mostBytes != unset && q.engine.LeavingBytes() > uint64(b.mostBytes)
 }
 
 // fits says whether the queue takes another message of that size.

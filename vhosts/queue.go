@@ -60,8 +60,6 @@ type Queue struct {
 	resting     int          // times in a row that the janitor found it untouched
 	resident    uint64       // what of Hosts.resident is this queue's
 	wake        uint64       // when tick comes, 0 if it was not asked for
-	retries     []retry      // messages that wait before they are delivered again, by time
-	held        uint64       // how many these are
 	alarm       alarm        // guarded by timers.mu
 	expelledAt  uint64       // when messages became due last
 	usedAt      uint64       // when the lease of a queue with x-expires began
@@ -376,7 +374,7 @@ func (q *Queue) Dispatch() {
 	q.unlock()
 }
 
-// purge settles all ready messages and says how many there were. What the store
+// purge settles all ready and delayed messages and says how many there were. What the store
 // has to know of it is proposed when it returns.
 func (q *Queue) purge() uint64 {
 	tx := &q.vhost.hosts.tx // no transaction holds records back, see settleInto
@@ -436,7 +434,7 @@ func (q *Queue) removeLocked() (ready uint64, consumers []*queue.Consumer) {
 	for i := range q.letters {
 		q.letters[i].page.Release()
 	}
-	q.engine, q.dead, q.letters, q.retries, q.held = queue.Engine{}, nil, nil, nil, 0
+	q.engine, q.dead, q.letters = queue.Engine{}, nil, nil
 	q.timeouts = timeouts{}
 	q.roomLocked()
 	q.countResidentLocked()

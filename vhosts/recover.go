@@ -195,6 +195,8 @@ func (q *Queue) restoreNumbers(forgotten, delivered []uint64, known bool) {
 	if q.engine.Timed() {
 		q.wakeAtLocked(1) // something may have become due
 	}
+	for q.retryLocked() {
+	}
 	if q.bounds.set {
 		q.engine.Weigh(q.bounds.mostBytes != unset)
 		q.dispatchLocked() // there may be more than the limits allow

@@ -3,22 +3,10 @@
 
 package vhosts
 
-import (
-	"slices"
-
-	"github.com/lagomq/lagomq/vhosts/queue"
-)
-
 // Delayed retry (RabbitMQ 4.3, quorum queues; here on queues of every type): messages
 // that come back wait before they are delivered again, longer each time that their
-// delivery failed. Meanwhile they are leaving, as far as the engine is concerned:
-// neither ready nor unacked. After a restart they are ready at once.
-
-// retry is messages that came back and are ready again at a time.
-type retry struct {
-	at      uint64
-	numbers []uint64
-}
+// delivery failed. Meanwhile they are delayed, as the engine calls it. A message's time
+// is stored with how often it came back.
 
 // delays reports whether messages that come back like this wait.
 func (s *retrySettings) delays(failed bool) bool {
@@ -43,6 +31,10 @@ func (s *retrySettings) delay(failures uint16) uint64 {
 	return uint64(delay)
 }
 
+// retryStep is about how many messages become ready again under one hold of the queue's
+// lock.
+const retryStep = 8192
+
 // holdBackLocked has unacked messages that come back wait. They have been counted.
 func (q *Queue) holdBackLocked(numbers []uint64, s *retrySettings) {
 	now := q.vhost.hosts.timers.now()
@@ -52,40 +44,23 @@ func (q *Queue) holdBackLocked(numbers []uint64, s *retrySettings) {
 		for n < len(numbers) && s.delay(q.engine.Failures(numbers[n])) == delay {
 			n++
 		}
-		r := retry{now + delay, slices.Clone(numbers[:n])}
-		var aside queue.Effects // they go nowhere
-		if err := q.engine.Expel(r.numbers, queue.Due, &aside); err != nil {
+		if err := q.engine.Delay(numbers[:n], now+delay); err != nil {
 			q.vhost.hosts.broken(q, err)
 		}
-		at, _ := slices.BinarySearchFunc(q.retries, r.at, func(r retry, at uint64) int {
-			if r.at <= at {
-				return -1
-			}
-			return 1
-		})
-		q.retries = slices.Insert(q.retries, at, r)
-		q.held += uint64(n)
 		numbers = numbers[n:]
 	}
-	if len(q.retries) > 0 { // else all have come back too often
-		q.wakeAtLocked(q.retries[0].at)
-	}
+	q.retryLocked()
 }
 
 // retryLocked makes messages ready again that have waited long enough, and asks for a
 // tick when others will have. It reports whether there were any.
 func (q *Queue) retryLocked() (some bool) {
-	now := q.vhost.hosts.timers.now()
-	for len(q.retries) > 0 && q.retries[0].at <= now {
-		if err := q.engine.ReturnLeaving(q.retries[0].numbers); err != nil {
-			q.vhost.hosts.broken(q, err)
-		}
-		q.held -= uint64(len(q.retries[0].numbers))
-		q.retries = slices.Delete(q.retries, 0, 1)
-		some = true
+	before := q.engine.Delayed()
+	if before == 0 {
+		return false
 	}
-	if len(q.retries) > 0 {
-		q.wakeAtLocked(q.retries[0].at)
+	if next := q.engine.Resume(q.vhost.hosts.timers.now(), retryStep, &q.fx); next > 0 {
+		q.wakeAtLocked(next)
 	}
-	return some
+	return q.engine.Delayed() < before
 }

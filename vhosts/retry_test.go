@@ -57,24 +57,135 @@ func TestRetry(t *testing.T) {
 	}
 }
 
-// TestRetryOfExpired: a message whose time to live is over when it is ready again is not
-// delivered.
-func TestRetryOfExpired(t *testing.T) {
+// retrying declares a durable queue whose returned messages wait for so many
+// milliseconds.
+func (b *broker) retrying(t testing.TB, name string, wait int32, args ...wire.Field) *Queue {
+	t.Helper()
+	return b.declare(t, name, "durable", 0, append(args, arg("x-delayed-retry-type", "all"), arg("x-delayed-retry-min", wait))...)
+}
+
+// wantHeld checks how many messages of a queue are ready, unacked and delayed.
+func wantHeld(t testing.TB, q *Queue, ready, unacked, delayed uint64) {
+	t.Helper()
+	if s := q.Stats(); s.Ready != ready || s.Unacked != unacked || s.Delayed != delayed {
+		t.Errorf("%d messages are ready, %d unacked and %d delayed, want %d, %d and %d", s.Ready, s.Unacked, s.Delayed, ready, unacked, delayed)
+	}
+}
+
+// TestRetryExpires: messages that wait to be delivered again expire on time, by the
+// queue's time to live, by one that a policy sets meanwhile, or by their own, and
+// become dead letters.
+func TestRetryExpires(t *testing.T) {
 	t.Parallel()
-	for _, args := range [][]wire.Field{nil, {ttl(150)}} {
+	for _, test := range []struct {
+		name     string
+		own      int // the messages' time to live, -1 for none
+		args     []wire.Field
+		policy   bool
+		residing uint64
+	}{
+		{"queue", -1, []wire.Field{ttl(150)}, false, 4 << 10},
+		{"queue before message", 151, []wire.Field{ttl(150)}, false, 4 << 10},
+		{"message", 150, nil, false, 4 << 10},
+		{"message on disk", 150, nil, false, 1},
+		{"queue, message on disk", 100_000, []wire.Field{ttl(150)}, false, 1},
+		{"policy", -1, nil, true, 4 << 10},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			c := newClock()
+			b := openWith(t, vfs.NewMem(), Options{Clock: c.now, ResidentBytes: test.residing})
+			b.timers.stop()
+			dead := b.declare(t, "dead", "durable", 0)
+			q := b.retrying(t, "q", 1000, append(test.args, deadTo("dead")...)...)
+			b.expiring(t, "q", true, nil, test.own, test.own)
+			in := newInbox("c", false, 0)
+			consume(t, q, in)
+			messages := in.take(2)
+			c.pass(b, 100*time.Millisecond)
+			q.Return(in.Consumer, numbersOf(messages), true)
+			if test.policy {
+				b.setPolicy(t, UserPolicy, Policy{Name: "p", Pattern: "^q$", ApplyTo: "queues", Definition: wire.Table{arg("message-ttl", int64(150))}})
+			}
+			b.sync(t)
+			c.pass(b, 49*time.Millisecond)
+			wantHeld(t, q, 0, 0, 2)
+			c.pass(b, time.Millisecond)
+			c.until(t, b, "both are dead", func() bool { return left(dead) == 2 })
+			wantHeld(t, q, 0, 0, 0)
+		})
+	}
+}
+
+// TestRetryPurge: what waits is purged with what is ready, and a queue that has such
+// messages is not empty.
+func TestRetryPurge(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	b := c.open(t, vfs.NewMem())
+	q := b.retrying(t, "q", 100)
+	b.post(t, "", "q", persistentMode(), "a", "b", "c")
+	in := newInbox("c", false, 3)
+	consume(t, q, in)
+	messages := in.take(3)
+	q.Return(in.Consumer, numbersOf(messages[:2]), false)
+	wantHeld(t, q, 0, 1, 2)
+	_, _, err := b.DeleteQueue("q", false, true, 0, nil)
+	wantError(t, err, wire.PreconditionFailed, "queue 'q' in vhost '/' not empty")
+	if n := q.purge(); n != 2 {
+		t.Errorf("%d messages were purged, want 2", n)
+	}
+	c.pass(b, time.Second)
+	wantHeld(t, q, 0, 1, 0)
+}
+
+// TestRetrySurvives: messages wait on after a restart, for as long as was left, in their
+// places; and after a crash.
+func TestRetrySurvives(t *testing.T) {
+	t.Parallel()
+	for _, crash := range []bool{false, true} {
 		c := newClock()
-		b := c.open(t, vfs.NewMem())
-		q := b.declare(t, "q", "", 0, append(args, wire.Field{Name: "x-delayed-retry-type", Value: "all"},
-			wire.Field{Name: "x-delayed-retry-min", Value: int32(100)})...)
-		b.expiring(t, "q", false, nil, 150)
+		fs := vfs.NewCrashableMem()
+		b := c.open(t, fs)
+		reopen := func() *Queue {
+			b.sync(t)
+			if crash {
+				fs = fs.CrashClone(vfs.CrashCloneCfg{})
+			} else {
+				b.stop(t)
+			}
+			b = c.open(t, fs)
+			return b.queue(t, "q")
+		}
+		q := b.retrying(t, "q", 100)
+		b.post(t, "", "q", persistentMode(), "a", "b", "c", "d", "e")
 		in := newInbox("c", false, 0)
 		consume(t, q, in)
-		m := in.take(1)[0]
-		c.pass(b, 100*time.Millisecond)
-		q.Return(in.Consumer, []uint64{m.number}, true)
-		c.pass(b, 100*time.Millisecond)
-		if s := q.Stats(); s.Ready != 0 || s.Unacked != 0 {
-			t.Errorf("%d ready and %d unacked, want none", s.Ready, s.Unacked)
+		messages := in.take(5)
+		q.Return(in.Consumer, numbersOf(messages[1:2]), true)
+		c.pass(b, 50*time.Millisecond)
+		q.Return(in.Consumer, numbersOf(messages[3:]), true)
+		q.Settle(in.Consumer, numbersOf(messages[2:3]), false)
+		q.Cancel(in.Consumer)
+
+		q = reopen()
+		wantHeld(t, q, 1, 0, 3)
+		c.pass(b, 49*time.Millisecond)
+		wantHeld(t, q, 1, 0, 3)
+		q = reopen()
+		c.pass(b, time.Millisecond)
+		wantHeld(t, q, 2, 0, 2)
+		if got := drain(t, q); got != "a* b*" {
+			t.Errorf("messages %s are ready, want a* b*", got)
+		}
+		c.pass(b, 50*time.Millisecond)
+		c.until(t, b, "all are back", func() bool { return q.Stats().Delayed == 2 }) // a and b, which drain gave back
+		b.sync(t)
+		c.pass(b, time.Hour)
+		q = reopen()
+		wantHeld(t, q, 4, 0, 0)
+		if got := drain(t, q); got != "a* b* d* e*" {
+			t.Errorf("messages %s are ready, want a* b* d* e*", got)
 		}
 	}
 }
@@ -95,11 +206,11 @@ func TestRetryIsNoLetter(t *testing.T) {
 	numbers := numbersOf(in.take(8))
 	q.Return(in.Consumer, numbers[:5], true)
 	q.Settle(in.Consumer, numbers[5:7], true)
-	if s := q.Stats(); s.Leaving != 7 || s.Counters.LettersLost != 0 {
-		t.Errorf("%d messages are leaving, %d are lost", s.Leaving, s.Counters.LettersLost)
+	if s := q.Stats(); s.Delayed != 5 || s.Leaving != 2 || s.Counters.LettersLost != 0 {
+		t.Errorf("%d messages are delayed, %d are leaving, %d are lost", s.Delayed, s.Leaving, s.Counters.LettersLost)
 	}
 	q.Settle(in.Consumer, numbers[7:], true)
-	if s := q.Stats(); s.Leaving != 7 || s.Counters.LettersLost != 1 {
+	if s := q.Stats(); s.Leaving != 2 || s.Counters.LettersLost != 1 {
 		t.Errorf("%d messages are leaving, %d are lost, want one", s.Leaving, s.Counters.LettersLost)
 	}
 }

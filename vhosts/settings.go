@@ -268,6 +268,7 @@ func (q *Queue) settingsChangedLocked(old, new *settings) {
 	q.settings.Store(new)
 	if old.messageTTL != new.messageTTL {
 		q.engine.SetTTL(new.messageTTL)
+		q.retryLocked() // what is delayed may have expired
 	}
 	q.boundLocked(new)
 	if old.consumerTimeout != new.consumerTimeout {

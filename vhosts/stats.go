@@ -19,9 +19,10 @@ type QueueStats struct {
 	Owner                          uint64 // connection of an exclusive queue, 0 for others
 	Arguments                      wire.Table
 	Ready, Unacked, Bytes          uint64
-	Leaving                        uint64 // messages on their way to the dead letter exchange, neither ready nor unacked
+	Delayed                        uint64 // messages that came back and wait before they are ready again
+	Leaving                        uint64 // messages on their way to the dead letter exchange: none of the three
 	Resident                       uint64 // bytes that message pages take in memory, see queue.Engine
-	ResidentMessages               uint64 // of ready and unacknowledged ones, those in memory
+	ResidentMessages               uint64 // of all, those in memory
 	ResidentBodies                 uint64 // their body bytes
 	Runs                           int    // with messages left, in memory or not
 	Packed                         int    // bytes of memory that runs far back in the queue take
@@ -47,7 +48,7 @@ func (q *Queue) Stats() QueueStats {
 		VHost: q.vhost.name, Name: q.name, Type: typeOf(q.arguments),
 		Durable: q.durable, AutoDelete: q.autoDelete, Exclusive: q.exclusive, Owner: q.owner,
 		Arguments: q.arguments,
-		Ready:     q.engine.Ready(), Unacked: q.engine.Unacked(), Leaving: q.engine.Leaving(), Bytes: q.engine.Bytes(),
+		Ready:     q.engine.Ready(), Unacked: q.engine.Unacked(), Delayed: q.engine.Delayed(), Leaving: q.engine.Leaving(), Bytes: q.engine.Bytes(),
 		Resident: q.engine.Resident(), ResidentMessages: q.engine.ResidentMessages(), ResidentBodies: q.engine.ResidentBodies(),
 		Runs: q.engine.RunCount(), Packed: q.engine.ColdBytes(),
 		Consumers: len(q.engine.Consumers()), ExclusiveConsumer: q.exclusively != nil, SingleActive: q.singleActiveLocked(),

@@ -226,6 +226,7 @@ const queues = new List("queues", "Queues", "api/queues", [
   { title: "State", sort: "state", cell: state },
   { title: "Ready", sort: "messages_ready", number: true, cell: (q) => whole.format(q.messages_ready) },
   { title: "Unacked", sort: "messages_unacknowledged", number: true, cell: (q) => whole.format(q.messages_unacknowledged) },
+  { title: "Delayed", sort: "messages_delayed", number: true, cell: (q) => whole.format(q.messages_delayed) },
   { title: "Size", sort: "message_bytes", number: true, cell: (q) => bytes(q.message_bytes) },
   { title: "In", sort: "message_stats.publish_details.rate", number: true, cell: (q) => perSecond(q.message_stats.publish_details) },
   { title: "Out", sort: "message_stats.deliver_get_details.rate", number: true, cell: (q) => perSecond(q.message_stats.deliver_get_details) },

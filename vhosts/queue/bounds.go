@@ -22,6 +22,9 @@ func (e *Engine) Weigh(on bool) {
 	}
 	for _, l := range e.levels {
 		for _, s := range l.dir.cold {
+			if s.delays {
+				s.unpack(e.Keeper) // not all is ready
+			}
 			e.readyBytes += s.bytes
 		}
 		l.visit(func(r *Run) { e.readyBytes += l.weight(r) })
@@ -44,7 +47,7 @@ func (l *log) weight(r *Run) (n uint64) {
 	}
 	for o := range r.Count {
 		switch {
-		case r.settled.Has(o) || r.isLeaving(o) || o < r.sent && (l.returned.empty() || !l.returned.has(r.First+uint64(o))):
+		case r.settled.Has(o) || r.isAway(o) || o < r.sent && (l.returned.empty() || !l.returned.has(r.First+uint64(o))):
 		case r.Page == nil:
 			n++
 		default:
@@ -112,7 +115,7 @@ func (e *Engine) AppendHeld(level uint8, page *Page, stored any) *Run {
 	l.ready -= uint64(r.Count)
 	before := l.weighed(r)
 	r.aside = &aside{departs: r.Count}
-	r.aside.leaving.SetRange(0, r.Count)
+	r.aside.away.SetRange(0, r.Count)
 	l.reweigh(r, before)
 	e.leaving += uint64(r.Count)
 	e.leavingBytes += int64(r.Count) * r.averageBytes()

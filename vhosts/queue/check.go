@@ -11,7 +11,7 @@ import (
 type census struct {
 	end                      uint64
 	ready, live, dead, bytes uint64
-	leaving                  uint64
+	leaving, delayed         uint64
 	readyBytes               uint64
 	resident, spilling       uint64
 	messages, bodies         uint64 // in memory
@@ -42,6 +42,7 @@ func (c *census) add(other *census) {
 	c.ready += other.ready
 	c.live += other.live
 	c.leaving += other.leaving
+	c.delayed += other.delayed
 	c.readyBytes += other.readyBytes
 	c.bytes += other.bytes
 	c.resident += other.resident
@@ -95,8 +96,11 @@ func (e *Engine) compare(c *census) error {
 	switch {
 	case c.leaving != e.leaving:
 		return fmt.Errorf("%d messages leaving, %d counted", c.leaving, e.leaving)
-	case c.live != c.ready+e.unacked+e.leaving:
-		return fmt.Errorf("%d messages live, %d ready, %d unacked and %d leaving counted", c.live, c.ready, e.unacked, e.leaving)
+	case c.delayed != e.delayed:
+		return fmt.Errorf("%d messages delayed, %d counted", c.delayed, e.delayed)
+	case c.live != c.ready+e.unacked+e.leaving+e.delayed:
+		return fmt.Errorf("%d messages live, %d ready, %d unacked, %d leaving and %d delayed counted",
+			c.live, c.ready, e.unacked, e.leaving, e.delayed)
 	case e.weighs && c.readyBytes != e.readyBytes:
 		return fmt.Errorf("%d bytes ready, %d counted", c.readyBytes, e.readyBytes)
 	case c.bytes != e.bytes:
@@ -198,10 +202,14 @@ func (l *log) checkRun(c *census, r *Run) error {
 			continue
 		}
 		c.live++
-		if r.isLeaving(o) {
-			c.leaving++
+		if r.isAway(o) {
+			if r.isLeaving(o) {
+				c.leaving++
+			} else {
+				c.delayed++
+			}
 			if back {
-				return fmt.Errorf("message %d is leaving and returned", n)
+				return fmt.Errorf("message %d is away and returned", n)
 			}
 			continue
 		}
@@ -212,11 +220,29 @@ func (l *log) checkRun(c *census, r *Run) error {
 			c.ready++
 		}
 	}
-	if r.aside != nil && (r.aside.empty() || r.aside.departs != r.aside.leaving.Count()) {
-		return fmt.Errorf("run %d counts %d leaving messages but marks %d", r.First, r.aside.departs, r.aside.leaving.Count())
+	if err := checkAside(r); err != nil {
+		return err
 	}
 	if n := r.settled.NextSet(r.Count, MaxRunMessages); r.Count < MaxRunMessages && n < MaxRunMessages {
 		return fmt.Errorf("run %d marks message %d of %d", r.First, n, r.Count)
+	}
+	return nil
+}
+
+// checkAside checks what is known of single messages of a run.
+func checkAside(r *Run) error {
+	if r.aside == nil {
+		return nil
+	}
+	delayed, end := uint32(0), uint32(0)
+	for _, d := range r.aside.delays {
+		if d.count == 0 || d.from < end || d.end() > r.Count {
+			return fmt.Errorf("run %d has messages %d..%d delayed behind %d", r.First, d.from, d.end(), end)
+		}
+		delayed, end = delayed+d.count, d.end()
+	}
+	if r.aside.empty() || r.aside.departs+delayed != r.aside.away.Count() {
+		return fmt.Errorf("run %d counts %d leaving and %d delayed messages but marks %d", r.First, r.aside.departs, delayed, r.aside.away.Count())
 	}
 	return nil
 }

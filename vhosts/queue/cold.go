@@ -52,12 +52,15 @@ func (e *Engine) Restore(first uint64, count uint32, bytes uint64, settled Bitma
 	}
 	l.ready += uint64(r.live())
 	e.bytes += r.liveBytes()
-	counts, err := parseTallies(tallies, count)
-	if err != nil {
+	var err error
+	if r.aside, err = parseTallies(tallies, &r); err != nil {
 		return fmt.Errorf("run of %d messages from number %d: %w", count, first, err)
 	}
-	if counts != nil {
-		r.aside = &aside{tallies: counts}
+	if r.someAway() {
+		n := uint64(r.aside.away.Count())
+		l.ready -= n
+		e.delayed += n
+		e.watch(&r)
 	}
 	l.dir.pack(&r, place, e.limits().segmentRuns)
 	return nil
@@ -121,7 +124,7 @@ func (l *log) chill() {
 // chillRun gives up the handle of a run that nobody uses; false if that cannot be
 // done now.
 func (l *log) chillRun(r *Run) (Place, bool) {
-	if r.Page != nil || r.asked || r.sent > 0 || r.Done() || r.aside != nil && r.aside.departs > 0 || r.loading || r.spilling || r.loose || r.thinning || !l.q.Keeper.Stored(r) {
+	if r.Page != nil || r.asked || r.sent > 0 || r.Done() || r.someAway() || r.loading || r.spilling || r.loose || r.thinning || !l.q.Keeper.Stored(r) {
 		return Place{}, false
 	}
 	p, ok := l.q.Keeper.Chill(r)

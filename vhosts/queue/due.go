@@ -51,13 +51,15 @@ type date struct {
 func (e *Engine) Timed() bool { return e.calendar != nil }
 
 // SetTTL sets the time to live of the queue's messages from their arrival, in
-// milliseconds; a negative one is none. It holds for messages that are there too.
+// milliseconds; a negative one is none. It holds for messages that are there too; of
+// delayed ones Resume is to be told next.
 func (e *Engine) SetTTL(milliseconds int64) {
 	if milliseconds >= 0 {
 		e.timed().ttl = uint64(milliseconds)
 	} else if e.calendar != nil {
 		e.calendar.ttl = noTTL
 	}
+	e.watchAll()
 }
 
 func (e *Engine) timed() *calendar {
@@ -67,7 +69,7 @@ func (e *Engine) timed() *calendar {
 	return e.calendar
 }
 
-// Expire expels ready messages that are due at the time now, those that are due
+// Expire expels ready and delayed messages that are due at the time now, those that are due
 // first before others, but not many more than most. It returns when it is to be
 // called again: now if there is more to do at once, in which case some of what is
 // ready may be due, 0 if nothing more becomes due.
@@ -79,7 +81,7 @@ func (e *Engine) Expire(now uint64, reason Reason, most int, fx *Effects) (next 
 	if c == nil {
 		return 0
 	}
-	if e.Ready()+e.unacked+e.leaving == 0 {
+	if e.Ready()+e.unacked+e.leaving+e.delayed == 0 {
 		c.near, c.far = nil, 0 // nothing is left of it
 	}
 	expelled := 0
@@ -274,6 +276,9 @@ func (e *Engine) Stamped(r *Run, stamp func(i int) Stamp) {
 	if first != 0 {
 		r.Arrived = first
 	}
+	if r.aside != nil {
+		e.watch(r)
+	}
 	if old == 0 {
 		e.level(Level(r.First)).repack(r.First)
 	}
@@ -285,6 +290,9 @@ func (e *Engine) StampsFailed(r *Run) {
 	r.asked = false
 	e.calendar.asking--
 	e.calendar.far = earlier(e.calendar.far, r.due)
+	if r.aside != nil {
+		e.watch(r)
+	}
 }
 
 // back takes returned messages into the calendar again whose dates have passed while

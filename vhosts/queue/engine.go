@@ -25,6 +25,7 @@ type Engine struct {
 
 	unacked  uint64 // messages handed out and neither settled nor returned
 	leaving  uint64 // messages on their way out, see Expel
+	delayed  uint64 // messages that are not to be handed out yet, see Delay
 	bytes    uint64 // body bytes of all unsettled messages, see Run.liveBytes
 	resident uint64 // what the pages the directories hold cost, see weight
 	spilling uint64 // of those, what pages on their way to the store cost
@@ -45,6 +46,7 @@ type Engine struct {
 	joining bool // Scattered gave out runs that are neither gathered nor scattered yet
 
 	calendar *calendar // nil if no message of the queue ever becomes due
+	watches  dates     // of runs with delayed messages, when Resume is to look at them; some may be over, see watched
 
 	consumers []*Consumer // in the order they were added
 	ranks     []rank      // those that messages are dealt to, the highest priority first
@@ -103,7 +105,7 @@ func (e *Engine) Unacked() uint64 { return e.unacked }
 // returned since. They count as neither ready nor unacked.
 func (e *Engine) Leaving() uint64 { return e.leaving }
 
-// Bytes is the body bytes of ready, unacked and leaving messages together. Inside
+// Bytes is the body bytes of ready, unacked, leaving and delayed messages together. Inside
 // a partly settled run all messages are taken to be of one size.
 func (e *Engine) Bytes() uint64 { return e.bytes }
 
@@ -249,9 +251,10 @@ func (e *Engine) Return(numbers []uint64) {
 	}
 }
 
-// Purge settles every ready message and returns how many there were; unacked
-// and leaving ones stay. What is packed goes wholesale, as Forgotten effects.
+// Purge settles every ready or delayed message and returns how many there were;
+// unacked and leaving ones stay. What is packed goes wholesale, as Forgotten effects.
 func (e *Engine) Purge(fx *Effects) (purged uint64) {
+	e.resumeAll()
 	for _, l := range e.levels {
 		purged += l.purge(fx)
 	}

@@ -74,8 +74,8 @@ func (e *Engine) Expel(numbers []uint64, reason Reason, fx *Effects) (wrong erro
 	return wrong
 }
 
-// ExpelReady makes those of the messages leave that are ready, wherever in the
-// queue they are, and returns how many these are. The numbers of one level must be
+// ExpelReady makes those of the messages leave that are ready or delayed, wherever in
+// the queue they are, and returns how many these are. The numbers of one level must be
 // together and sorted.
 func (e *Engine) ExpelReady(numbers []uint64, reason Reason, fx *Effects) (n uint64) {
 	for len(numbers) > 0 {
@@ -91,7 +91,7 @@ func (e *Engine) ExpelReady(numbers []uint64, reason Reason, fx *Effects) (n uin
 func (l *log) expelReady(numbers []uint64, reason Reason, fx *Effects) (n uint64) {
 	var back []uint64
 	var r *Run
-	before := uint64(0)
+	before, undelayed := uint64(0), uint64(0)
 	for _, number := range numbers {
 		if r == nil || number >= r.end() {
 			if r != nil {
@@ -105,10 +105,13 @@ func (l *log) expelReady(numbers []uint64, reason Reason, fx *Effects) (n uint64
 			continue
 		}
 		offset := uint32(number - r.First)
-		if r.settled.Has(offset) || r.isLeaving(offset) {
+		switch {
+		case r.settled.Has(offset) || r.isLeaving(offset):
 			continue
-		}
-		if offset < r.sent {
+		case r.isAway(offset):
+			r.aside.undelay(offset)
+			undelayed++
+		case offset < r.sent:
 			if l.returned.empty() || !l.returned.has(number) {
 				continue
 			}
@@ -121,7 +124,8 @@ func (l *log) expelReady(numbers []uint64, reason Reason, fx *Effects) (n uint64
 		l.reweigh(r, before)
 	}
 	l.returned.remove(back)
-	l.ready -= n
+	l.ready -= n - undelayed
+	l.q.delayed -= undelayed
 	return n
 }
 
@@ -174,7 +178,7 @@ func (e *Engine) leave(r *Run, from, count uint32, reason Reason, fx *Effects) {
 	if r.aside == nil {
 		r.aside = new(aside)
 	}
-	r.aside.leaving.SetRange(from, from+count)
+	r.aside.away.SetRange(from, from+count)
 	r.aside.departs += count
 	e.leaving += uint64(count)
 	e.leavingBytes += int64(count) * r.averageBytes()
@@ -240,7 +244,7 @@ func (e *Engine) stopLeaving(numbers []uint64, what func(l *log, r *Run, offsets
 				break
 			}
 			offset := uint32(number - r.First)
-			r.aside.leaving.Clear(offset)
+			r.aside.away.Clear(offset)
 			r.aside.departs--
 			offsets = append(offsets, offset)
 			if r.aside.empty() {
@@ -257,12 +261,18 @@ func (e *Engine) stopLeaving(numbers []uint64, what func(l *log, r *Run, offsets
 		e.leavingBytes -= int64(len(offsets)) * r.averageBytes()
 		what(l, r, offsets)
 		l.reweigh(r, before)
-		if len(l.dir.cold) > 0 && (r.aside == nil || r.aside.departs == 0) {
-			e.thawed = append(e.thawed, r.First)
-		}
+		l.settleDown(r)
 		l.compact()
 	}
 	return wrong
+}
+
+// settleDown has the segment of a run packed again, if it is in one, once none of the
+// run's messages is away.
+func (l *log) settleDown(r *Run) {
+	if len(l.dir.cold) > 0 && !r.someAway() {
+		l.q.thawed = append(l.q.thawed, r.First)
+	}
 }
 
 // locate returns the run that holds a number, nil if there is none; a packed one is
@@ -286,7 +296,7 @@ func (l *log) locate(number uint64) *Run {
 }
 
 // repack packs the segment that holds number, if there is one that was unpacked
-// because some of its messages left and none is leaving any more. What cannot be
+// because some of its messages were away and none is any more. What cannot be
 // packed now is packed when the janitor gets there, or stays as it is until the
 // cursor does.
 func (l *log) repack(number uint64) {
@@ -295,7 +305,7 @@ func (l *log) repack(number uint64) {
 		return
 	}
 	for _, r := range l.dir.cold[i].warm.all() {
-		if r.aside != nil && r.aside.departs > 0 {
+		if r.someAway() {
 			return
 		}
 	}

@@ -119,7 +119,7 @@ func (l *log) settleIn(r *Run, numbers []uint64, fx *Effects) (n int) {
 // holds reports whether the message at that offset of run r is unacked. The offset
 // may lie beyond the run.
 func (l *log) holds(r *Run, offset uint64) bool {
-	return offset < uint64(r.sent) && !r.settled.Has(uint32(offset)) && !r.isLeaving(uint32(offset)) &&
+	return offset < uint64(r.sent) && !r.settled.Has(uint32(offset)) && !r.isAway(uint32(offset)) &&
 		(l.returned.empty() || !l.returned.has(r.First+offset))
 }
 

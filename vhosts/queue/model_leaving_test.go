@@ -79,8 +79,8 @@ func (m *machine) leaving() map[string]func(*rapid.T) {
 					numbers = append(numbers, n)
 				}
 				for _, q := range m.model.messages {
-					if q.isReady() && slices.Contains(numbers, q.number) {
-						q.leaving = true
+					if (q.isReady() || q.delayed > 0) && slices.Contains(numbers, q.number) {
+						q.leaving, q.delayed = true, 0
 						want++
 					}
 				}

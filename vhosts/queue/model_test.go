@@ -29,6 +29,7 @@ type modelMessage struct {
 	holder      *modelConsumer // nil while it is ready
 	redelivered bool
 	leaving     bool
+	delayed     uint64 // until when, 0 if it is not
 }
 
 type modelConsumer struct {
@@ -162,7 +163,16 @@ func (m *model) ready() (n int) {
 	return n
 }
 
-func (q *modelMessage) isReady() bool { return q.holder == nil && !q.leaving }
+func (q *modelMessage) isReady() bool { return q.holder == nil && !q.leaving && q.delayed == 0 }
+
+func (m *model) delayed() (numbers []uint64) {
+	for _, q := range m.messages {
+		if q.delayed > 0 {
+			numbers = append(numbers, q.number)
+		}
+	}
+	return numbers
+}
 
 func (m *model) leaving() (numbers []uint64) {
 	for _, q := range m.messages {
@@ -225,7 +235,11 @@ func (m *machine) step(t *rapid.T, change func()) {
 		t.Fatalf("%d runs are packed, the store knows of %d", packed, len(m.keeper.cold))
 	}
 	ready, leaving := uint64(m.model.ready()), uint64(len(m.model.leaving()))
-	unacked := uint64(len(m.model.messages)) - ready - leaving
+	delayed := uint64(len(m.model.delayed()))
+	unacked := uint64(len(m.model.messages)) - ready - leaving - delayed
+	if m.engine.Delayed() != delayed {
+		t.Fatalf("%d messages are delayed, want %d", m.engine.Delayed(), delayed)
+	}
 	if m.engine.Ready() != ready || m.engine.Unacked() != unacked || m.engine.Leaving() != leaving {
 		t.Fatalf("%d ready, %d unacked and %d leaving, want %d, %d and %d",
 			m.engine.Ready(), m.engine.Unacked(), m.engine.Leaving(), ready, unacked, leaving)
@@ -404,6 +418,7 @@ func TestModel(t *testing.T) {
 		}
 		actions := m.storing()
 		maps.Copy(actions, m.leaving())
+		maps.Copy(actions, m.delaying())
 		maps.Copy(actions, map[string]func(*rapid.T){
 			"append": func(t *rapid.T) {
 				var stored any
@@ -504,8 +519,9 @@ func TestModel(t *testing.T) {
 				m.step(t, func() { m.engine.ForgetGet(c.Consumer) })
 			},
 			"purge": func(t *rapid.T) {
-				ready := uint64(m.model.ready())
-				m.model.messages = slices.DeleteFunc(m.model.messages, func(q *modelMessage) bool { return q.isReady() })
+				gone := func(q *modelMessage) bool { return q.isReady() || q.delayed > 0 }
+				ready := uint64(m.model.ready() + len(m.model.delayed()))
+				m.model.messages = slices.DeleteFunc(m.model.messages, gone)
 				m.step(t, func() {
 					if n := m.engine.Purge(&m.fx); n != ready {
 						t.Fatalf("purged %d messages, want %d", n, ready)
@@ -594,7 +610,8 @@ func (m *machine) recoverLevel(t *rapid.T, level uint8) {
 		m.model.messages = slices.DeleteFunc(m.model.messages, func(q *modelMessage) bool {
 			return q.number-first < uint64(count) && settled.Has(uint32(q.number-first))
 		})
-		if err := e.Restore(first, uint32(count), uint64(8*count), settled, m.keeper.restore(first, count), Times{}, nil); err != nil {
+		stored := m.delayStored(t, first, count)
+		if err := e.Restore(first, uint32(count), uint64(8*count), settled, m.keeper.restore(first, count), Times{}, stored); err != nil {
 			t.Fatal(err)
 		}
 		if int(settled.Count()) == count {

@@ -63,23 +63,35 @@ func (r *Run) end() uint64 { return r.First + uint64(r.Count) }
 
 // aside is what is known of single messages of a run, if there is anything.
 type aside struct {
-	leaving Bitmap  // messages on their way out, see Expel
-	departs uint32  // set bits in leaving
+	away    Bitmap  // messages that are neither ready nor unacked: leaving, see Expel, or delayed, see Delay
+	departs uint32  // how many are leaving
+	delays  []delay // those that are delayed, in their order; they neither touch nor overlap if their time is the same
+	watched uint64  // of the run's entry in Engine.watches, 0 if it has none or was packed meanwhile
 	tallies []Tally // how often each was delivered before; nil if none came back to be counted
 }
 
+// isAway reports whether the message at offset is leaving or delayed.
+func (r *Run) isAway(offset uint32) bool { return r.aside != nil && r.aside.away.Has(offset) }
+
 // isLeaving reports whether the message at offset is on its way out.
-func (r *Run) isLeaving(offset uint32) bool { return r.aside != nil && r.aside.leaving.Has(offset) }
+func (r *Run) isLeaving(offset uint32) bool {
+	return r.isAway(offset) && !r.aside.isDelayed(offset)
+}
+
+// someAway reports whether any message is leaving or delayed.
+func (r *Run) someAway() bool {
+	return r.aside != nil && (r.aside.departs > 0 || len(r.aside.delays) > 0)
+}
 
 // nextStaying is the offset of the first message at or after from that is neither
-// settled nor leaving, Count if there is none.
+// settled nor away, Count if there is none.
 func (r *Run) nextStaying(from uint32) uint32 {
 	from = r.settled.NextClear(from, r.Count)
 	if r.aside == nil {
 		return from
 	}
 	for from < r.Count {
-		next := r.aside.leaving.NextClear(from, r.Count)
+		next := r.aside.away.NextClear(from, r.Count)
 		if next == from {
 			break
 		}
@@ -89,13 +101,13 @@ func (r *Run) nextStaying(from uint32) uint32 {
 }
 
 // nextAway is the offset of the first message at or after from that is settled or
-// leaving, Count if there is none.
+// away, Count if there is none.
 func (r *Run) nextAway(from uint32) uint32 {
 	to := r.settled.NextSet(from, r.Count)
 	if r.aside == nil {
 		return to
 	}
-	return r.aside.leaving.NextSet(from, to)
+	return r.aside.away.NextSet(from, to)
 }
 
 // live is the number of unsettled messages.

@@ -172,9 +172,8 @@ func (s *script) consuming() map[string]func(arguments) {
 			}
 		},
 		"return": giveBack,
-		"hold-back": func(args arguments) {
-			var aside Effects // they go nowhere
-			s.report(e.Expel(s.comeBack(args), Due, &aside))
+		"delay": func(args arguments) {
+			s.report(e.Delay(s.comeBack(args), s.now+args.number(2)))
 			credit(args)
 		},
 		"get":    func(args arguments) { e.Get(s.newConsumer(args)) },
@@ -355,6 +354,9 @@ func (s *script) showing() map[string]func(arguments) {
 				e.Ready(), e.Unacked(), e.Bytes(), e.Resident(), NumberText(e.Next(uint8(args.option("level", 0)))))
 			if e.Leaving() > 0 {
 				s.printf("leaving=%d\n", e.Leaving())
+			}
+			if e.Delayed() > 0 {
+				s.printf("delayed=%d\n", e.Delayed())
 			}
 			for _, c := range e.Consumers() {
 				s.printf("%s holds %d\n", c.Tag, c.Unacked())

@@ -14,9 +14,9 @@ import (
 )
 
 // TestScripts runs testdata/scripts. Every file starts with an empty queue and holds
-// blocks of commands, one a line. After each the queue is dispatched as the shell does
-// it: what is due expires before and after, and what is beyond the limits leaves. What
-// all of this had for effect is printed:
+// blocks of commands, one a line. After each what was delayed until now is back, and the
+// queue is dispatched as the shell does it: what is due expires before and after, and
+// what is beyond the limits leaves. What all of this had for effect is printed:
 //
 //	append COUNT [level=N] [size=BYTES,...] [due=MS,...] [stored|late] [held] [times=N] [trim=BYTES]
 //	                                         sizes and due times are those of the messages in
@@ -33,8 +33,8 @@ import (
 //	settle NAME NUMBERS
 //	return NAME NUMBERS [failed|unharmed] [limit=N]
 //	                                         counted if it is said how they come back
-//	hold-back NAME NUMBERS [failed|unharmed] [limit=N]
-//	                                         until return-leaving
+//	delay NAME NUMBERS MS [failed|unharmed] [limit=N]
+//	                                         the same, but not for MS from now
 //	get NAME [noack] | forget NAME | take-gets
 //	purge
 //	expel NAME NUMBERS REASON                unacked messages of that consumer
@@ -52,7 +52,8 @@ import (
 //	state | delivered | runs | cold | waits | next-due | oldest
 //
 // NUMBERS is a list such as 1,3-5,2:7-9, which ends with numbers of level 2. A star
-// marks redelivered messages, and ACQUIRED/FAILED what was counted of them.
+// marks redelivered messages, and ACQUIRED/FAILED what was counted of them,
+// with +MS if they are delayed for so long.
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	datadriven.Walk(t, "testdata/scripts", func(t *testing.T, path string) {
@@ -100,6 +101,9 @@ type script struct {
 func (s *script) step(command string, args arguments) error {
 	if err := s.run(command, args); err != nil {
 		return err
+	}
+	if next := s.engine.Resume(s.now, 1<<20, &s.fx); next != 0 && next <= s.now {
+		return fmt.Errorf("there is more to resume at %d", s.now)
 	}
 	if err := s.handOut(); err != nil {
 		return err
@@ -237,14 +241,18 @@ func (s *script) printDelivery(d *Delivery) error {
 
 // printCounts prints what would be stored of a run's counts.
 func (s *script) printCounts(r *Run) error {
-	tallies, err := parseTallies(r.AppendTallies(nil), r.Count)
-	if err != nil {
+	stored := Run{Count: r.Count, settled: r.settled}
+	var err error
+	if stored.aside, err = parseTallies(r.AppendTallies(nil), &stored); err != nil {
 		return err
 	}
 	s.printf("count %s:", name(r))
-	for i, t := range tallies {
-		if t != (Tally{}) {
+	for i := range stored.Count {
+		if t := stored.tally(i); t != (Tally{}) {
 			s.printf(" %s=%d/%d", NumberText(r.First+uint64(i)), t.Acquired, t.Failed)
+		}
+		if stored.isAway(i) {
+			s.printf("+%d", stored.aside.delays[stored.aside.position(i)].at-s.now)
 		}
 	}
 	s.printf("\n")

@@ -26,6 +26,7 @@ type segment struct {
 	live       uint64 // unsettled messages of packed runs
 	bytes      uint64 // their body bytes, see Run.liveBytes
 	due        uint64 // when the first message of packed runs is due, 0 if none is
+	delays     bool   // some messages of packed runs are delayed
 	small      int    // packed runs that may be joined and were not looked at for it
 	warm       runs   // runs after the packed ones
 }
@@ -110,6 +111,7 @@ func (s *segment) pack(r *Run, p Place) {
 		tallies := r.AppendTallies(nil)
 		b = append(binary.AppendUvarint(b, uint64(len(tallies))), tallies...)
 	}
+	s.delays = s.delays || r.someAway()
 	if r.Volatile {
 		tag |= tagVolatile
 	}
@@ -165,11 +167,8 @@ func (u *unpacker) next(r *Run) Place {
 	}
 	if tag&tagTallied != 0 {
 		n := u.uvarint()
-		tallies, _ := parseTallies(u.packed[:n], r.Count) // as they were packed
+		r.aside, _ = parseTallies(u.packed[:n], r) // as they were packed
 		u.packed = u.packed[n:]
-		if tallies != nil {
-			r.aside = &aside{tallies: tallies}
-		}
 	}
 	r.Volatile = tag&tagVolatile != 0
 	u.last = mark{r.end(), p, r.Arrived}
@@ -228,5 +227,5 @@ func (s *segment) unpack(k Keeper) {
 	}
 	s.warm = runs{list: append(list, s.warm.all()...)}
 	s.packed, s.last = nil, mark{}
-	s.count, s.live, s.bytes, s.due, s.small = 0, 0, 0, 0, 0
+	s.count, s.live, s.bytes, s.due, s.delays, s.small = 0, 0, 0, 0, false, 0
 }

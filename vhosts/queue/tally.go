@@ -93,34 +93,47 @@ func (e *Engine) Count(numbers []uint64, failed bool, limit int64, fx *Effects) 
 // empty reports whether nothing is known of single messages any more.
 func (a *aside) empty() bool { return a.departs == 0 && a.tallies == nil }
 
-// AppendTallies appends the stored form of the run's counts: for each message that has
-// one its distance from the one before, Acquired and Failed, as varints.
+// AppendTallies appends the stored form of the run's counts, and until when messages
+// are delayed: for each message that has any its distance from the one before,
+// Acquired, and twice Failed, plus 1 if it is delayed; then the time as the difference
+// from that of the one before that is. All are varints.
 func (r *Run) AppendTallies(to []byte) []byte {
 	if !r.Tallied() {
 		return to
 	}
-	last := 0
+	last, at, delays := 0, uint64(0), r.aside.delays
 	for i, t := range r.aside.tallies {
-		if t == (Tally{}) || r.settled.Has(uint32(i)) {
+		for len(delays) > 0 && delays[0].end() <= uint32(i) {
+			delays = delays[1:]
+		}
+		delayed := len(delays) > 0 && delays[0].from <= uint32(i)
+		if t == (Tally{}) && !delayed || r.settled.Has(uint32(i)) {
 			continue
 		}
 		to = binary.AppendUvarint(to, uint64(i-last))
 		to = binary.AppendUvarint(to, uint64(t.Acquired))
-		to = binary.AppendUvarint(to, uint64(t.Failed))
 		last = i
+		if !delayed {
+			to = binary.AppendUvarint(to, uint64(t.Failed)<<1)
+			continue
+		}
+		to = binary.AppendUvarint(to, uint64(t.Failed)<<1|1)
+		to = binary.AppendVarint(to, int64(delays[0].at-at))
+		at = delays[0].at
 	}
 	return to
 }
 
 var errTallies = errors.New("delivery counts are malformed")
 
-// parseTallies reads the stored form of the counts of a run of count messages.
-func parseTallies(b []byte, count uint32) ([]Tally, error) {
+// parseTallies reads the stored form of the counts of a run, whose Count and settled
+// are known; nil if there are none.
+func parseTallies(b []byte, r *Run) (*aside, error) {
 	if len(b) == 0 {
 		return nil, nil
 	}
-	tallies := make([]Tally, count)
-	at := uint64(0)
+	a := &aside{tallies: make([]Tally, r.Count)}
+	offset, at := uint64(0), uint64(0)
 	for len(b) > 0 {
 		var values [3]uint64
 		for i := range values {
@@ -130,13 +143,23 @@ func parseTallies(b []byte, count uint32) ([]Tally, error) {
 			}
 			values[i], b = v, b[n:]
 		}
-		if values[0] >= uint64(count) || values[1] > math.MaxUint16 || values[2] > math.MaxUint16 {
+		if values[0] >= uint64(r.Count) || values[1] > math.MaxUint16 || values[2]>>1 > math.MaxUint16 {
 			return nil, errTallies
 		}
-		if at += values[0]; at >= uint64(count) {
+		if offset += values[0]; offset >= uint64(r.Count) {
 			return nil, errTallies
 		}
-		tallies[at] = Tally{uint16(values[1]), uint16(values[2])}
+		a.tallies[offset] = Tally{uint16(values[1]), uint16(values[2] >> 1)}
+		if values[2]&1 == 0 {
+			continue
+		}
+		later, n := binary.Varint(b)
+		if b = b[max(n, 0):]; n <= 0 || at+uint64(later)-1 >= maxTime || a.away.Has(uint32(offset)) {
+			return nil, errTallies
+		}
+		if at += uint64(later); !r.settled.Has(uint32(offset)) {
+			a.delay(uint32(offset), at)
+		}
 	}
-	return tallies, nil
+	return a, nil
 }
