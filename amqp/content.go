@@ -27,6 +27,7 @@ type content struct {
 	size     uint64 // the body size it declares
 	body     []byte
 	deadline queue.Deadline // when it is due, by its properties
+	blind    []string       // the routing keys of its header BCC, which is not stored
 	envelope []byte         // own memory behind publish, when owned
 	kept     []byte         // own memory behind header, when owned
 	gathered []byte         // own memory behind body, when it comes in several frames

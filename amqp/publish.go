@@ -5,6 +5,7 @@ package amqp
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -27,7 +28,7 @@ type openRun struct {
 // received deals with a message that is complete.
 func (ch *channel) received() *wire.Error {
 	m := &ch.content
-	m.deadline = queue.Deadline{}
+	m.deadline, m.blind = queue.Deadline{}, nil
 	ch.conn.published = true
 	deliveryMode, plain := wire.PlainProperties(m.header[wire.ContentHeaderSize:])
 	header := m.header
@@ -90,23 +91,25 @@ func (ch *channel) examine() (route *vhosts.Route, header []byte, deliveryMode u
 		}
 		m.deadline = queue.After(ttl)
 	}
-	extra, err := furtherKeys(p.Headers)
+	copies, err := keysIn(p.Headers, "CC")
 	if err != nil {
+		return nil, nil, 0, err
+	}
+	if m.blind, err = keysIn(p.Headers, "BCC"); err != nil {
 		return nil, nil, 0, err
 	}
 	if user := ch.conn.user; p.Has(wire.FlagUserID) && string(p.UserID) != user.Name && !user.Has("impersonator") {
 		return nil, nil, 0, wire.Errorf(wire.PreconditionFailed, "user_id property set to '%s' but authenticated user was '%s'", p.UserID, user.Name)
 	}
-	if len(extra) > 0 {
-		route = ch.conn.routes.Find(&m.publish, p, extra)
+	if len(copies)+len(m.blind) > 0 {
+		route = ch.conn.routes.Find(&m.publish, p, slices.Concat(copies, m.blind))
 	}
 	later, due, err := route.Postpone(p.Headers, m.publish.Mandatory)
 	if err != nil {
 		return nil, nil, 0, err
 	}
-	if later != route { // with its BCC, which is needed when it is routed
-		m.deadline = due
-		return later, header, p.DeliveryMode, nil
+	if later != route {
+		m.deadline, route = due, later
 	}
 	if _, _, blind := wire.LookupField(p.Headers, "BCC"); blind {
 		header = wire.RemoveHeader(header[:wire.ContentHeaderSize:wire.ContentHeaderSize], header[wire.ContentHeaderSize:], "BCC")
@@ -114,22 +117,14 @@ func (ch *channel) examine() (route *vhosts.Route, header []byte, deliveryMode u
 	return route, header, p.DeliveryMode, nil
 }
 
-// furtherKeys are the routing keys of the headers CC and BCC.
-func furtherKeys(headers []byte) (keys []string, err *wire.Error) {
+// keysIn are the routing keys that header name, CC or BCC, lists. Like RabbitMQ it
+// insists on a list but passes over what is no string in it.
+func keysIn(headers []byte, name string) (keys []string, err *wire.Error) {
 	if headers == nil {
 		return nil, nil
 	}
-	if keys, err = appendKeys(nil, headers, "CC"); err != nil {
-		return nil, err
-	}
-	return appendKeys(keys, headers, "BCC")
-}
-
-// appendKeys appends the routing keys that header name, CC or BCC, lists. Like
-// RabbitMQ it insists on a list but passes over what is no string in it.
-func appendKeys(keys []string, headers []byte, name string) ([]string, *wire.Error) {
 	if _, _, ok := wire.LookupField(headers, name); !ok {
-		return keys, nil
+		return nil, nil
 	}
 	table, err := wire.ParseTable(headers)
 	if err != nil {
@@ -227,6 +222,9 @@ func (c *conn) gather(ch *channel, route *vhosts.Route, persistent bool, header 
 	}
 	r.page.Append(m.publish.ExchangeAndKey, header, m.body)
 	r.page.Meet(m.deadline)
+	if m.blind != nil {
+		r.page.Hide(m.blind)
+	}
 	if r.page.Full() {
 		c.publishRun()
 	}

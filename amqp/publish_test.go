@@ -46,7 +46,7 @@ func TestCheckExpiration(t *testing.T) {
 	}
 }
 
-func TestAppendKeys(t *testing.T) {
+func TestKeysIn(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name  string
@@ -60,7 +60,7 @@ func TestAppendKeys(t *testing.T) {
 		{"CC", wire.Array{"a", int32(1), "b"}, "a,b"}, // what is no string is passed over
 	} {
 		headers := wire.AppendTable(nil, wire.Table{{Name: "x", Value: true}, {Name: c.name, Value: c.value}})[4:]
-		keys, err := appendKeys(nil, headers, "CC")
+		keys, err := keysIn(headers, "CC")
 		got := strings.Join(keys, ",")
 		if err != nil {
 			got = err.ReplyText()

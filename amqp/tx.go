@@ -70,7 +70,10 @@ func (t *transaction) publish(ch *channel, route *vhosts.Route, persistent bool,
 	if route.Nowhere() {
 		return nil
 	}
-	t.publications = vhosts.AppendPublication(t.publications, route, persistent, m.publish.ExchangeAndKey, header, m.body, m.deadline)
+	page := vhosts.OpenPublication(&t.publications, route, persistent, size)
+	page.Append(m.publish.ExchangeAndKey, header, m.body)
+	page.Meet(m.deadline)
+	page.Hide(m.blind)
 	return nil
 }
 

@@ -102,12 +102,5 @@ func ccOf(headers []byte) (keys []string) {
 	if err != nil {
 		return nil
 	}
-	value, _ := table.Get("CC")
-	list, _ := value.(wire.Array)
-	for _, element := range list {
-		if key, ok := element.(string); ok {
-			keys = append(keys, key)
-		}
-	}
-	return keys
+	return copiesIn(table)
 }

@@ -144,8 +144,9 @@ func TestRejectInTransaction(t *testing.T) {
 	in.take(4)
 	p := persistentMode()
 	view := publishView(t, "", "target")
-	publications := AppendPublication(nil, NewRoutes(b.VHost).Find(view, nil, nil), true, view.ExchangeAndKey,
-		wire.AppendHeader(nil, 1, wire.AppendProperties(nil, &p)), []byte("5"), queue.Deadline{})
+	var publications []TxPublication
+	OpenPublication(&publications, NewRoutes(b.VHost).Find(view, nil, nil), true, 1).Append(view.ExchangeAndKey,
+		wire.AppendHeader(nil, 1, wire.AppendProperties(nil, &p)), []byte("5"))
 	w := newResult()
 	b.CommitTx(publications, []Settlement{
 		{Queue: q, Consumer: in.Consumer, Numbers: []uint64{2, 0}, Rejected: true},

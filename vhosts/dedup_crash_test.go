@@ -13,7 +13,6 @@ import (
 
 	"github.com/lagomq/lagomq/amqp/wire"
 	"github.com/lagomq/lagomq/exchanges"
-	"github.com/lagomq/lagomq/vhosts/queue"
 )
 
 // TestDedupCrash has several publishers send the same messages again and again, to a
@@ -146,7 +145,7 @@ func (b *broker) sendAgain(t testing.TB, c *confirming, inTx bool) {
 	for _, id := range c.ids {
 		header, body := named(int64(id), true), fmt.Append(nil, id)
 		page.Append(p.ExchangeAndKey, header, body)
-		publications = AppendPublication(publications, route, true, p.ExchangeAndKey, header, body, queue.Deadline{})
+		OpenPublication(&publications, route, true, len(header)+len(body)).Append(p.ExchangeAndKey, header, body)
 	}
 	if inTx {
 		b.CommitTx(publications, nil, c)

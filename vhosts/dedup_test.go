@@ -261,7 +261,7 @@ func TestDedupTx(t *testing.T) {
 			key := []string{"q", "other"}[i%2]
 			p := publishView(t, "", key)
 			route := NewRoutes(b.VHost).Find(p, nil, nil)
-			publications = AppendPublication(publications, route, true, p.ExchangeAndKey, named(id, true), []byte("x"), queue.Deadline{})
+			OpenPublication(&publications, route, true, 1).Append(p.ExchangeAndKey, named(id, true), []byte("x"))
 		}
 		w := newResult()
 		b.CommitTx(publications, nil, w)

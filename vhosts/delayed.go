@@ -175,22 +175,19 @@ func (m *mailing) resume(i int, scratch *exchanges.Scratch[*Queue]) bool {
 		return false
 	}
 	var extra []string
+	hidden := l.page.Hidden(l.offset)
 	if !l.page.Rekeyed(l.offset) {
-		extra = append(keysIn(p.Headers, "CC"), keysIn(p.Headers, "BCC")...)
+		extra = append(copiesIn(p.Headers), hidden...)
 	}
-	var headers wire.Table
-	for _, field := range p.Headers {
-		switch delay, ok := delayIn(wire.Table{field}); {
-		case field.Name == "BCC":
-			continue
+	for i := range p.Headers {
+		field := &p.Headers[i]
+		switch delay, ok := delayIn(wire.Table{*field}); {
 		case ok && delay > 0 && delay == int64(int32(delay)):
 			field.Value = -int32(delay)
 		case ok && delay > 0:
 			field.Value = -delay
 		}
-		headers = append(headers, field)
 	}
-	p.Headers = headers
 	properties := wire.AppendProperties(nil, &p)
 	header = wire.AppendHeader(nil, h.BodySize, properties)
 	route := q.vhost.routeTo(scratch, q.name, string(e.RoutingKey()), extra, properties)
@@ -213,6 +210,7 @@ func (m *mailing) resume(i int, scratch *exchanges.Scratch[*Queue]) bool {
 		page.Append(envelope, header, body)
 	}
 	page.Meet(lifetime(p.Expiration))
+	page.Hide(hidden)
 	m.copied(i, at)
 	return true
 }
@@ -227,9 +225,9 @@ func lifetime(expiration string) queue.Deadline {
 	return queue.After(uint64(ttl))
 }
 
-// keysIn is the routing keys in the header CC or BCC.
-func keysIn(headers wire.Table, name string) (keys []string) {
-	value, _ := headers.Get(name)
+// copiesIn is the routing keys in the header CC.
+func copiesIn(headers wire.Table) (keys []string) {
+	value, _ := headers.Get("CC")
 	list, _ := value.(wire.Array)
 	for _, element := range list {
 		if key, ok := element.(string); ok {

@@ -261,7 +261,7 @@ func (h *recentHistory) deliver(f *follower, r *remembered, first int) {
 			e := wire.PublishView{ExchangeAndKey: envelope}
 			var keys []string
 			if !r.page.Rekeyed(i) {
-				keys = ccOf(properties.Headers)
+				keys = append(ccOf(properties.Headers), r.page.Hidden(i)...)
 			}
 			route = h.vhost.routeTo(&scratch, f.exchange, string(e.RoutingKey()), keys, parsed.Properties)
 		}

@@ -143,6 +143,7 @@ func (m *mailing) addressOne(i int, target *deadLetterTarget, scratch *exchanges
 	page := m.publications[at].Page
 	page.AppendDead(s.envelope, m.header, body, s.rekeyed)
 	page.Meet(s.due)
+	page.Hide(s.hidden)
 	m.copied(i, at)
 	return true
 }
@@ -167,6 +168,7 @@ type stamp struct {
 	before struct{ envelope, properties []byte } // of the letter it was made for
 
 	envelope, properties []byte
+	hidden               []string // routing keys that nobody sees
 	rekeyed, persistent  bool
 	priority             Priority
 	route                *Route
@@ -177,6 +179,7 @@ type stamp struct {
 func (s *stamp) fits(l *letter, envelope, properties []byte) bool {
 	return s.fresh && l.reason == s.from.reason &&
 		l.page.Died(l.offset) == s.from.page.Died(s.from.offset) && l.page.Rekeyed(l.offset) == s.from.page.Rekeyed(s.from.offset) &&
+		l.page.SameHidden(l.offset, s.from.page, s.from.offset) &&
 		bytes.Equal(envelope, s.before.envelope) && bytes.Equal(properties, s.before.properties)
 }
 
@@ -201,6 +204,9 @@ func (s *stamp) make(q *Queue, target *deadLetterTarget, l *letter, envelope, pr
 	key, cc := d.key, d.cc
 	if target.rekeyed {
 		key, cc = target.key, nil
+	} else {
+		s.hidden = l.page.Hidden(l.offset)
+		cc = append(cc, s.hidden...)
 	}
 	s.envelope = wire.AppendShortString(wire.AppendShortString(nil, target.exchange), key)
 	s.rekeyed = target.rekeyed || l.page.Rekeyed(l.offset)

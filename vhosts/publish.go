@@ -220,13 +220,11 @@ func openPublication(publications *[]TxPublication, r *Route, persistent bool, s
 	return n
 }
 
-// AppendPublication adds a message to the publications of a transaction; the parts are as
-// in queue.Page.Append.
-func AppendPublication(publications []TxPublication, r *Route, persistent bool, envelope, header, body []byte, due queue.Deadline) []TxPublication {
-	i := openPublication(&publications, r, persistent && r.Durable, len(envelope)+len(header)+len(body), nil)
-	publications[i].Page.Append(envelope, header, body)
-	publications[i].Page.Meet(due)
-	return publications
+// OpenPublication returns the page that takes the next message of a transaction, which is
+// of size bytes, and adds it to the publications if it is new.
+func OpenPublication(publications *[]TxPublication, r *Route, persistent bool, size int) *queue.Page {
+	i := openPublication(publications, r, persistent && r.Durable, size, nil)
+	return (*publications)[i].Page
 }
 
 // CommitTx carries out a transaction: its publications in order, then its

@@ -6,8 +6,6 @@ package vhosts
 import (
 	"fmt"
 	"slices"
-
-	"github.com/lagomq/lagomq/vhosts/queue"
 )
 
 func (c *simClient) consume() bool {
@@ -279,7 +277,7 @@ func (c *simClient) transact() bool {
 		route := c.shellRoute(exchange, key)
 		for _, m := range messages {
 			if len(names) > 0 {
-				publications = AppendPublication(publications, route.For(m.priority), persistent, envelopeOf(exchange, key), m.header, m.body, queue.Deadline{})
+				OpenPublication(&publications, route.For(m.priority), persistent, len(m.body)).Append(envelopeOf(exchange, key), m.header, m.body)
 			}
 		}
 		what = append(what, fmt.Sprintf("publish %s to %s, persistent %t: %v", messages[0].id, messages[len(messages)-1].id, persistent, names))

@@ -4,6 +4,7 @@
 package queue
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -80,13 +81,21 @@ type message struct {
 	envelope uint16 // length of exchange and routing key as two short strings, and flags
 }
 
-// The flags of a dead-lettered message. Two short strings are at most 512 bytes.
+// The flags of a message. Two short strings are at most 512 bytes.
 const (
 	diedFlag    = 1 << 15 // its x-death header is the broker's
 	rekeyedFlag = 1 << 14 // its CC header names no routing keys any more
+	blindFlag   = 1 << 13 // the routing keys of its header BCC follow it in the buffer
+
+	envelopeMask = blindFlag - 1
 )
 
-func (m *message) envelopeLength() int { return int(m.envelope &^ (diedFlag | rekeyedFlag)) }
+func (m *message) envelopeLength() int { return int(m.envelope & envelopeMask) }
+
+// end is where the message ends in the buffer.
+func (m *message) end() uint64 {
+	return uint64(m.offset) + uint64(m.envelopeLength()) + uint64(m.header) + uint64(m.body)
+}
 
 // Append adds a message: envelope is the exchange and the routing key as two
 // short strings back to back, as basic.publish has them and basic.deliver ends
@@ -120,12 +129,62 @@ func (p *Page) AppendDead(envelope, header, body []byte, rekeyed bool) {
 func (p *Page) AppendFrom(other *Page, i int) {
 	p.Append(other.Message(i))
 	p.messages[len(p.messages)-1].envelope = other.messages[i].envelope
+	p.buf = append(p.buf, other.blind(i)...)
 	p.stampLike(other.Stamp(i))
 }
 
 // AppendNothing takes up the position of a message that is gone for good, so that
 // those after it keep theirs. It must never be handed out.
 func (p *Page) AppendNothing() { p.Append(nil, nil, nil) }
+
+// Hide gives the message appended last further routing keys that nobody gets to see:
+// those of its header BCC, which is not stored. They count when it is routed again,
+// having died or been delayed.
+func (p *Page) Hide(keys []string) {
+	if len(keys) == 0 {
+		return
+	}
+	p.messages[len(p.messages)-1].envelope |= blindFlag
+	at := len(p.buf)
+	p.buf = append(p.buf, 0, 0, 0, 0)
+	for _, key := range keys {
+		p.buf = append(binary.AppendUvarint(p.buf, uint64(len(key))), key...)
+	}
+	binary.BigEndian.PutUint32(p.buf[at:], uint32(len(p.buf)-at-blindSize))
+}
+
+// blindSize is the length of what says how long the hidden routing keys are.
+const blindSize = 4
+
+// blind is what Hide has put behind message i.
+func (p *Page) blind(i int) []byte {
+	m := &p.messages[i]
+	if m.envelope&blindFlag == 0 {
+		return nil
+	}
+	b := p.buf[m.end():]
+	return b[:blindSize+binary.BigEndian.Uint32(b)]
+}
+
+// Hidden is the routing keys that message i was given by Hide.
+func (p *Page) Hidden(i int) (keys []string) {
+	b := p.blind(i)
+	for b = b[min(blindSize, len(b)):]; len(b) > 0; {
+		size, n := binary.Uvarint(b)
+		if n <= 0 || size > uint64(len(b)-n) {
+			return keys // only damage gets here
+		}
+		keys = append(keys, string(b[n:n+int(size)]))
+		b = b[n+int(size):]
+	}
+	return keys
+}
+
+// SameHidden reports whether a message of another page was given the same by Hide as
+// message i.
+func (p *Page) SameHidden(i int, other *Page, j int) bool {
+	return bytes.Equal(p.blind(i), other.blind(j))
+}
 
 // Died reports whether message i was dead-lettered before.
 func (p *Page) Died(i int) bool { return p.messages[i].envelope&diedFlag != 0 }
@@ -201,8 +260,8 @@ func (p *Page) exact() *Page {
 //	count uint32 (bit 31: the times follow, 30: and stamps)
 //	[time of arrival uint64]
 //	[length of stamps uint32, stamps: see AppendStamps]
-//	count times: envelope uint16 (bit 15: dead-lettered, 14: rekeyed), header uint32, body uint32
-//	the page's buffer
+//	count times: envelope uint16 (bit 15: dead-lettered, 14: rekeyed, 13: hidden keys), header uint32, body uint32
+//	the page's buffer: behind each message with hidden keys length uint32, keys, each after its length as uvarint
 const (
 	pageHeadSize    = 4
 	pageTimeSize    = 8
@@ -346,7 +405,11 @@ func (p *Page) parse(b []byte) (content []byte, err error) {
 			header:   binary.BigEndian.Uint32(l[2:]),
 			body:     binary.BigEndian.Uint32(l[6:]),
 		}
-		at += uint64(m.envelopeLength()) + uint64(m.header) + uint64(m.body)
+		if at = m.end(); m.envelope&blindFlag != 0 && at+blindSize <= uint64(len(content)) {
+			at += blindSize + uint64(binary.BigEndian.Uint32(content[at:]))
+		} else if m.envelope&blindFlag != 0 {
+			at += blindSize
+		}
 		if at > uint64(len(content)) {
 			return nil, fmt.Errorf("%w: message %d ends at byte %d of %d", errPage, i, at, len(content))
 		}

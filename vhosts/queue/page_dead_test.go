@@ -5,13 +5,14 @@ package queue
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
 )
 
 // TestPageDeadRoundTrip checks that a page remembers which of its messages were
-// dead-lettered, in all its forms, and that this changes nothing else of them,
+// dead-lettered and what routing keys were hidden, in all its forms, and that this changes nothing else of them,
 // with the longest envelope there can be.
 func TestPageDeadRoundTrip(t *testing.T) {
 	t.Parallel()
@@ -19,6 +20,7 @@ func TestPageDeadRoundTrip(t *testing.T) {
 		type message struct {
 			envelope      []byte
 			died, rekeyed bool
+			hidden        []string
 		}
 		var want []message
 		p := new(Page)
@@ -26,6 +28,7 @@ func TestPageDeadRoundTrip(t *testing.T) {
 			m := message{
 				bytes.Repeat([]byte{'e'}, rapid.SampledFrom([]int{2, 3, 255, 256, 511, 512}).Draw(t, "envelope")),
 				rapid.Bool().Draw(t, "died"), rapid.Bool().Draw(t, "rekeyed"),
+				rapid.SliceOfN(rapid.StringN(0, 3, 300), 0, 3).Draw(t, "hidden"),
 			}
 			m.rekeyed = m.rekeyed && m.died
 			want = append(want, m)
@@ -34,6 +37,7 @@ func TestPageDeadRoundTrip(t *testing.T) {
 			} else {
 				p.Append(m.envelope, []byte("header"), []byte("body"))
 			}
+			p.Hide(m.hidden)
 		}
 		check := func(what string, p *Page) {
 			for i, m := range want {
@@ -43,6 +47,9 @@ func TestPageDeadRoundTrip(t *testing.T) {
 				}
 				if p.Died(i) != m.died || p.Rekeyed(i) != m.rekeyed {
 					t.Fatalf("%s page: message %d died %t rekeyed %t, want %+v", what, i, p.Died(i), p.Rekeyed(i), m)
+				}
+				if hidden := p.Hidden(i); !slices.Equal(hidden, m.hidden) {
+					t.Fatalf("%s page: message %d has hidden keys %q, want %q", what, i, hidden, m.hidden)
 				}
 			}
 		}
@@ -58,11 +65,20 @@ func TestPageDeadRoundTrip(t *testing.T) {
 			t.Fatal(err)
 		}
 		check("loaded again", again)
+		copied := new(Page)
+		for i := range want {
+			copied.AppendFrom(p, i)
+		}
+		check("copied", copied)
+		taken := new(Page)
+		if taken.Take(p) {
+			check("taken", taken)
+		}
 		// A page that is used again forgets.
 		p.Reset()
 		p.Append(nil, nil, nil)
-		if p.Died(0) || p.Rekeyed(0) {
-			t.Fatal("an emptied page remembers a death")
+		if p.Died(0) || p.Rekeyed(0) || p.Hidden(0) != nil {
+			t.Fatal("an emptied page remembers a death, or hidden keys")
 		}
 	})
 }

@@ -223,6 +223,9 @@ func FuzzParsePage(f *testing.F) {
 		p.Arrive(1_700_000_000_000)
 		f.Add(p.AppendTo(nil))
 	}
+	hidden := newPage(7, 2, 3)
+	hidden.Hide([]string{"key", ""})
+	f.Add(hidden.AppendTo(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p, err := ParsePage(b)
 		copied, copyErr := new(Pages).Parse(b)
@@ -244,7 +247,12 @@ func FuzzParsePage(f *testing.F) {
 		total := 0
 		for i := range p.Len() {
 			envelope, header, body := p.Message(i)
-			total += len(envelope) + len(header) + len(body)
+			total += len(envelope) + len(header) + len(body) + len(p.blind(i))
+			for _, key := range p.Hidden(i) {
+				if len(key) >= len(p.blind(i)) {
+					t.Fatalf("a key of %d bytes is hidden in %d", len(key), len(p.blind(i)))
+				}
+			}
 		}
 		if total != p.Bytes() {
 			t.Fatalf("messages have %d bytes, page %d", total, p.Bytes())
