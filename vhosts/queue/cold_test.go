@@ -179,8 +179,12 @@ func TestManySmallRunsBecomeFull(t *testing.T) {
 			for range total {
 				e.Append(0, newPage(0, 1, 16), &Place{})
 				if group := e.Scattered(zeal); group != nil {
-					r, _ := e.Gather(group, nil, &Place{})
-					written += int(r.Count)
+					count := 0
+					for _, r := range group {
+						count += int(r.Count)
+					}
+					e.Gather(group, newPage(0, count, 16), &Place{})
+					written += count
 				}
 			}
 			must(t, e.Check())
@@ -188,6 +192,47 @@ func TestManySmallRunsBecomeFull(t *testing.T) {
 				t.Errorf("%d messages are in %d runs, %d were written for it", total, n, written)
 			}
 		})
+	}
+}
+
+// TestUnreadIsJoinedInMemory: while messages come, only what is in memory is joined,
+// and the rest when they no longer do.
+func TestUnreadIsJoinedInMemory(t *testing.T) {
+	t.Parallel()
+	var e Engine
+	var fx Effects
+	e.Keeper = placer{}
+	join := func(z Zeal) {
+		for group := e.Scattered(z); group != nil; group = e.Scattered(z) {
+			count := 0
+			for _, r := range group {
+				if r.Page == nil && z == Unread {
+					t.Errorf("the run from %d on would have to be read", r.First)
+				}
+				count += int(r.Count)
+			}
+			e.Gather(group, newPage(0, count, 16), &Place{})
+			e.ReleasePages()
+		}
+	}
+	const total = 300
+	limit := 40 * weight(newPage(0, 1, 16))
+	for i := range total {
+		e.Append(0, newPage(e.Next(0), 1, 16), &Place{})
+		if i > 100 { // before, nobody has the time
+			join(Unread)
+		}
+		e.TrimUnread(limit, limit, &fx)
+		e.ReleasePages()
+	}
+	must(t, e.Check())
+	if n := e.RunCount(); n < 60 || n > 60+2*unreadTimes+total/unreadTimes {
+		t.Errorf("%d messages are in %d runs", total, n)
+	}
+	join(Idle)
+	must(t, e.Check())
+	if n := e.RunCount(); n != 2 {
+		t.Errorf("%d messages are in %d runs, want 2", total, n)
 	}
 }
 

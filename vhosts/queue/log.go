@@ -21,9 +21,9 @@ type log struct {
 	ahead  sweep  // and through those that were not
 	strays []*Run // in memory again, or still, although Trim has passed them
 
-	pile       pile // neighbouring small hot runs found so far
-	quiet      bool // nothing in pile is worth joining as it is, with the zeal of looked
-	looked     Zeal
+	pile       pile   // neighbouring small hot runs found so far
+	quiet      bool   // nothing in pile is worth joining as it is
+	looked     Zeal   // with which runs were looked at for joining last
 	joined     uint64 // segments that end below it were looked at for joining
 	joinedWarm uint64 // and the runs below it, of the segment that is unpacked for it
 	thinned    uint64 // the head's runs below it were looked at by Thin in this round

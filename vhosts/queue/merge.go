@@ -21,7 +21,9 @@ const (
 	// Unread is for a queue without consumers: from the cursor on, a group is joined
 	// when the joined run is at least unreadTimes as large as any of its parts. Its
 	// messages are written again twice at most, and thousands of queues that each get
-	// some messages do not pile up small runs.
+	// some messages do not pile up small runs. Runs without their pages are passed
+	// over: to read them takes longer than thousands of queues need to get more, and
+	// who is late once would lose the pages of what came meanwhile, too.
 	Unread
 	// Idle is for a queue that nobody has touched for a while: it takes what there
 	// is, as long as the joined run is at least twice as large as any of its parts.
@@ -109,6 +111,10 @@ func (l *log) scatteredHot(z Zeal) []*Run {
 	if z == Busy {
 		from += 1 + lim.aheadRuns
 	}
+	if z == Idle && l.looked != Idle { // what Unread has passed over
+		l.restPile(0)
+	}
+	l.looked = z
 	i := l.dir.position(l.pile.end)
 	if z == Busy && l.dir.hot() <= from {
 		return nil
@@ -123,7 +129,7 @@ func (l *log) scatteredHot(z Zeal) []*Run {
 		if !r.Done() && !l.q.Keeper.Stored(r) && (r.Stored != nil || r.spilling || r.First >= l.ahead.done) {
 			break // on its way to the store, or will be soon
 		}
-		joins := r.Stored != nil && r.fresh()
+		joins := r.Stored != nil && r.fresh() && (z != Unread || r.Page != nil)
 		if !joins || !l.pile.takes(r, lim) {
 			if group := l.takePile(i, z); group != nil {
 				return group
@@ -143,8 +149,8 @@ func (l *log) scatteredHot(z Zeal) []*Run {
 			l.restPile(r.end())
 		}
 	}
-	if z != Busy && !(l.quiet && z <= l.looked) && l.pile.runs > 1 {
-		l.quiet, l.looked = true, z
+	if z != Busy && !l.quiet && l.pile.runs > 1 {
+		l.quiet = true
 		if group := worthy(l.piled(i), z); group != nil {
 			l.restPile(l.pile.first) // what is joined may be joined with the rest of it later
 			return group
@@ -270,7 +276,7 @@ func (e *Engine) Scatter(group []*Run) {
 	if l == nil {
 		return
 	}
-	l.quiet, l.looked = true, Idle
+	l.quiet = true
 	if end := group[len(group)-1].end(); l.pile.end < end {
 		l.restPile(end)
 	}
