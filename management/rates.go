@@ -5,6 +5,7 @@ package management
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -73,15 +74,16 @@ type subject struct {
 type sample struct {
 	counts counts
 	rates  perSecond
+	at     time.Time
 }
 
 // rates remember the newest sample of each subject that exists. Everybody reads
-// them; the sampling goroutine alone replaces them, so what they hold is bounded
-// by the number of objects the broker has.
+// them; the sampling goroutine alone changes them, each sample in place, so what they
+// cost is bounded by the number of objects the broker has.
 type rates struct {
 	mu      sync.RWMutex
 	at      time.Time // zero before the first sample
-	samples map[subject]sample
+	samples map[subject]*sample
 }
 
 // of is how fast the subject's measures changed between the newest two samples;
@@ -89,7 +91,10 @@ type rates struct {
 func (r *rates) of(s subject) perSecond {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return r.samples[s].rates
+	if newest := r.samples[s]; newest != nil {
+		return newest.rates
+	}
+	return perSecond{}
 }
 
 // grows reports whether a count of the broker's, which is n now, has grown since
@@ -98,26 +103,35 @@ func (r *rates) grows(m measure, n uint64) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	newest := r.samples[subject{}]
-	return n > newest.counts[m] || newest.rates[m] > 0
+	return newest == nil && n > 0 || newest != nil && (n > newest.counts[m] || newest.rates[m] > 0)
 }
 
-// record takes in a sample of everything that exists at the time now. What was
-// not there before began at 0; so did what counts less than before, as a queue
-// deleted and declared again does.
-func (r *rates) record(now time.Time, found map[subject]counts) {
-	samples := make(map[subject]sample, len(found))
-	seconds := now.Sub(r.at).Seconds()
-	for subject, counts := range found {
-		next := sample{counts: counts}
-		if !r.at.IsZero() && seconds > 0 {
-			before := r.samples[subject].counts
-			next.rates = change(&before, &counts, seconds)
-		}
-		samples[subject] = next
+// record takes in a sample of everything that exists at the time now, which measure
+// calls note for. What was not there before began at 0; so did what counts less than
+// before, as a queue deleted and declared again does.
+func (r *rates) record(now time.Time, measure func(note func(subject, counts))) {
+	if r.samples == nil {
+		r.samples = map[subject]*sample{}
 	}
+	seconds := now.Sub(r.at).Seconds()
+	measure(func(subject subject, counts counts) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		s := r.samples[subject]
+		if s == nil {
+			s = new(sample)
+			r.samples[subject] = s
+		}
+		s.rates = perSecond{}
+		if !r.at.IsZero() && seconds > 0 {
+			s.rates = change(&s.counts, &counts, seconds)
+		}
+		s.counts, s.at = counts, now
+	})
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.at, r.samples = now, samples
+	r.at = now
+	maps.DeleteFunc(r.samples, func(_ subject, s *sample) bool { return !s.at.Equal(now) })
 }
 
 func change(before, after *counts, seconds float64) (rates perSecond) {
@@ -145,7 +159,7 @@ func (s *Server) sampleLoop(ctx context.Context) {
 	for {
 		select {
 		case now := <-ticks:
-			s.rates.record(now, s.measure())
+			s.rates.record(now, s.measure)
 		case <-ctx.Done():
 			return
 		}
@@ -153,13 +167,12 @@ func (s *Server) sampleLoop(ctx context.Context) {
 }
 
 // measure measures everything there is. It costs one snapshot of each object.
-func (s *Server) measure() map[subject]counts {
-	found := map[subject]counts{}
+func (s *Server) measure(note func(subject, counts)) {
 	for _, c := range s.options.AMQP.Connections() {
-		found[subject{connection: c.ID}] = connectionCounts(&c)
+		note(subject{connection: c.ID}, connectionCounts(&c))
 		for i := range c.Channels {
 			ch := &c.Channels[i]
-			found[subject{connection: c.ID, channel: ch.Number}] = channelCounts(&ch.Counters)
+			note(subject{connection: c.ID, channel: ch.Number}, channelCounts(&ch.Counters))
 		}
 	}
 	totals := s.options.AMQP.Totals()
@@ -168,13 +181,12 @@ func (s *Server) measure() map[subject]counts {
 	traffic := s.options.AMQP.MessageTotals()
 	for _, v := range s.options.Hosts.VHosts() {
 		host := s.hostCounts(v, traffic, func(q *vhosts.QueueStats) {
-			found[subject{vhost: q.VHost, queue: q.Name}] = queueCounts(q)
+			note(subject{vhost: q.VHost, queue: q.Name}, queueCounts(q))
 		})
-		found[subject{vhost: v.Name()}] = host
+		note(subject{vhost: v.Name()}, host)
 		broker.add(&host)
 	}
-	found[subject{}] = broker
-	return found
+	note(subject{}, broker)
 }
 
 // hostCounts measures a virtual host: its channels' traffic, taken from totals,
@@ -184,16 +196,14 @@ func (s *Server) hostCounts(v *vhosts.VHost, totals map[string]amqp.ChannelCount
 	host := channelCounts(&traffic)
 	churn := v.Totals()
 	host[queuesDeclared], host[queuesCreated], host[queuesDeleted] = churn.Declared, churn.Created, churn.Deleted
-	list := v.QueueStats()
-	for i := range list {
-		q := &list[i]
+	v.VisitQueueStats(func(q *vhosts.QueueStats) {
 		host[messagesReady] += q.Ready
 		host[messagesUnacked] += q.Unacked
 		host[messagesDelayed] += q.Delayed
 		if visit != nil {
 			visit(q)
 		}
-	}
+	})
 	return host
 }
 

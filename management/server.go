@@ -67,7 +67,7 @@ func (s *Server) Start(ctx context.Context, addr string) error {
 	s.mu.Lock()
 	s.addr, s.stop = listener.Addr(), stop
 	s.mu.Unlock()
-	s.rates.record(time.Now(), s.measure())
+	s.rates.record(time.Now(), s.measure)
 	s.running.Go(func() { s.sampleLoop(sampling) })
 	s.running.Go(func() {
 		if err := s.http.Serve(listener); !errors.Is(err, http.ErrServerClosed) {

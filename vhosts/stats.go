@@ -4,6 +4,7 @@
 package vhosts
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -59,18 +60,30 @@ func (q *Queue) Stats() QueueStats {
 
 // QueueStats takes a snapshot of every queue, by name.
 func (v *VHost) QueueStats() []QueueStats {
-	v.mu.Lock()
-	queues := make([]*Queue, 0, len(v.queues))
-	for _, q := range v.queues {
-		queues = append(queues, q)
-	}
-	v.mu.Unlock()
+	queues := v.listed()
 	slices.SortFunc(queues, func(a, b *Queue) int { return strings.Compare(a.name, b.name) })
 	list := make([]QueueStats, len(queues))
 	for i, q := range queues {
 		list[i] = q.Stats()
 	}
 	return list
+}
+
+// VisitQueueStats calls visit with a snapshot of each queue, in any order; it is
+// visit's until it returns.
+func (v *VHost) VisitQueueStats(visit func(*QueueStats)) {
+	var s QueueStats
+	for _, q := range v.listed() {
+		s = q.Stats()
+		visit(&s)
+	}
+}
+
+// listed is the queues that clients see.
+func (v *VHost) listed() []*Queue {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return slices.Collect(maps.Values(v.queues))
 }
 
 // OutOfService takes a snapshot of the queues that are out of service, as some of
