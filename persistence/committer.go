@@ -399,6 +399,19 @@ func (s *spares) batch(g *generation, bytes int64) (b *pebble.Batch, room int64)
 	return g.db.NewBatch(pebble.WithInitialSizeBytes(int(room)), pebble.WithMaxRetainedSizeBytes(keptBatchRoom)), room
 }
 
+// giveSparesUp lets go of lists and batches that wait to be used again.
+func (s *Store) giveSparesUp() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, spare := range s.spare.batches {
+		_ = spare.batch.Close() // it only gives its memory back
+	}
+	s.spare = spares{}
+	if len(s.pending.records) == 0 && len(s.pending.proposals) == 0 {
+		s.pending = pending{}
+	}
+}
+
 // giveBack takes a flight's batch back that the database has done with.
 func (s *spares) giveBack(f *flight) {
 	b := f.batch

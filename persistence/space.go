@@ -29,6 +29,11 @@ const (
 	idleAfter = 8
 	// worthCompacting is how many deleted bytes make a compaction worth it.
 	worthCompacting = 32 << 20
+	// memTableSlots is how often an idle database is flushed. Pebble's queue of memtables
+	// is a window that moves over an array, which goes on referring to what the window
+	// has left until it is full: a memtable or a large batch for each slot. Each flush,
+	// though there is nothing to write, moves it on by one.
+	memTableSlots = 2 * maxMemTables
 	// slowSync is how long a sync may take before operators are told.
 	slowSync = time.Second
 )
@@ -81,6 +86,7 @@ func (h *housekeeper) look() {
 		return
 	}
 	h.flushed = commits
+	h.giveSparesUp()
 	if err := h.giveBack(); err != nil && !errors.Is(err, ErrClosed) && !errors.Is(err, context.Canceled) {
 		h.opts.Logger.Error("cannot give space back", slog.Any("error", err))
 	}
@@ -97,8 +103,10 @@ func (s *Store) giveBack() error {
 	}
 	defer g.endRead()
 	return g.run(func() error {
-		if err := g.db.Flush(); err != nil {
-			return fmt.Errorf("flush: %w", err)
+		for range memTableSlots {
+			if err := g.db.Flush(); err != nil {
+				return fmt.Errorf("flush: %w", err)
+			}
 		}
 		freed := s.space.freed.Load()
 		if freed < worthCompacting {

@@ -66,7 +66,6 @@ func (q *Queue) trimLocked() {
 // the next step's effects: of ten thousand idle queues that is ten megabytes.
 func (q *Queue) restLocked() {
 	q.engine.Rest()
-	q.engine.ReleasePages()
 	q.fx = queue.Effects{}
 	if len(q.records) == 0 {
 		q.records = nil

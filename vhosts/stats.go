@@ -83,7 +83,7 @@ func (v *VHost) VisitQueueStats(visit func(*QueueStats)) {
 func (v *VHost) listed() []*Queue {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return slices.Collect(maps.Values(v.queues))
+	return slices.AppendSeq(make([]*Queue, 0, len(v.queues)), maps.Values(v.queues))
 }
 
 // OutOfService takes a snapshot of the queues that are out of service, as some of

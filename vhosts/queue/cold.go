@@ -94,31 +94,57 @@ func (l *log) chill() {
 			if l.ahead.done-l.ahead.bare < uint64(lim.hotRuns) {
 				return
 			}
-			start = max(l.cursor+1+lim.aheadRuns, l.dir.position(l.ahead.bare))
-			for start < l.dir.head.len() && l.dir.head.at(start).Done() {
-				start++
-			}
+			start = l.untilLive(max(l.cursor+1+lim.aheadRuns, l.dir.position(l.ahead.bare)))
 		}
-		if l.dir.position(l.ahead.done)-start < lim.hotRuns {
+		if l.dir.position(l.ahead.done)-start < lim.hotRuns || !l.chillAt(start) {
 			return
 		}
-		r := l.dir.at(start)
-		if r.Done() && len(l.dir.cold) > 0 {
-			l.dir.tail.shift()
-			l.dir.tail.dead--
-			continue
-		}
-		p, ok := l.chillRun(r)
-		if !ok {
-			return
-		}
-		if len(l.dir.cold) == 0 {
-			l.dir.tail = l.dir.head.split(start)
-		}
-		l.dir.tail.shift()
-		l.dir.tail.tidy()
-		l.dir.pack(r, p, lim.segmentRuns)
 	}
+}
+
+// chillAll packs what was never handed out, however little it is, as far as it can
+// be packed.
+func (l *log) chillAll() {
+	for {
+		start := l.dir.head.len()
+		if len(l.dir.cold) == 0 {
+			start = l.untilLive(l.cursor)
+		}
+		if start >= l.dir.hot() || !l.chillAt(start) {
+			return
+		}
+	}
+}
+
+// untilLive is the position of the first run of the head, from position i on, that
+// has unsettled messages.
+func (l *log) untilLive(i int) int {
+	for i < l.dir.head.len() && l.dir.head.at(i).Done() {
+		i++
+	}
+	return i
+}
+
+// chillAt packs the run at a position: the tail's first, or one of the head after
+// which all can be packed. It returns false if that cannot be done now.
+func (l *log) chillAt(start int) bool {
+	r := l.dir.at(start)
+	if r.Done() && len(l.dir.cold) > 0 {
+		l.dir.tail.shift()
+		l.dir.tail.dead--
+		return true
+	}
+	p, ok := l.chillRun(r)
+	if !ok {
+		return false
+	}
+	if len(l.dir.cold) == 0 {
+		l.dir.tail = l.dir.head.split(start)
+	}
+	l.dir.tail.shift()
+	l.dir.tail.tidy()
+	l.dir.pack(r, p, l.q.limits().segmentRuns)
+	return true
 }
 
 // chillRun gives up the handle of a run that nobody uses; false if that cannot be

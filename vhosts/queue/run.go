@@ -219,6 +219,15 @@ func (d *runs) tidy() {
 	}
 }
 
+// fit gives back all room but for the runs there are.
+func (d *runs) fit() {
+	if d.len() == 0 {
+		d.list, d.head = nil, 0
+	} else if cap(d.list) > d.len() {
+		d.list, d.head = append(make([]*Run, 0, d.len()), d.all()...), 0
+	}
+}
+
 // squeeze removes every done run.
 func (d *runs) squeeze(before int) (removed int) {
 	kept := make([]*Run, 0, d.len()-d.dead+16)

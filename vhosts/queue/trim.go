@@ -195,8 +195,9 @@ func (l *log) trimStrays(limit uint64) {
 	})
 }
 
-// Rest drops every page that can be read back, for a queue that nothing has
-// happened to for a while and nobody reads from.
+// Rest drops and releases every page that can be read back, packs the runs and gives
+// back what room is kept for more, for a queue that nothing has happened to for a while
+// and nobody reads from. No effects may be left to carry out.
 func (e *Engine) Rest() {
 	if e.Keeper == nil || len(e.consumers) > 0 || len(e.getters) > 0 {
 		return
@@ -209,6 +210,13 @@ func (e *Engine) Rest() {
 		}
 		l.strays = slices.DeleteFunc(l.strays, func(r *Run) bool { return r.Page == nil })
 		l.ahead, l.behind = sweep{}, sweep{}
-		l.chill()
+		l.chillAll()
+		l.dir.head.fit()
+		l.dir.tail.fit()
+		for _, s := range l.dir.cold {
+			s.fit()
+		}
 	}
+	e.ReleasePages()
+	e.dropped = nil
 }
