@@ -35,6 +35,7 @@ type janitor struct {
 	cancel context.CancelFunc
 	worker sync.WaitGroup
 	looks  int
+	queues []*Queue // room for the list of a look
 }
 
 func newJanitor(h *Hosts) *janitor {
@@ -66,12 +67,15 @@ func (j *janitor) work() {
 // look goes once over all queues.
 func (j *janitor) look() {
 	j.looks++
-	var queues []*Queue
 	for _, v := range j.hosts.VHosts() {
-		queues = v.appendQueues(queues)
+		j.queues = v.appendQueues(j.queues)
 	}
+	defer func() {
+		clear(j.queues)
+		j.queues = j.queues[:0]
+	}()
 	thin := j.looks%thinInterval == 0
-	queues = slices.DeleteFunc(queues, func(q *Queue) bool { return !q.needsCare(thin) })
+	queues := slices.DeleteFunc(j.queues, func(q *Queue) bool { return !q.needsCare(thin) })
 	j.joinAll(queues)
 	for _, q := range queues {
 		if j.ctx.Err() != nil {
