@@ -29,6 +29,9 @@ func (q *Queue) dispatchAtLocked(at uint64) {
 			q.applyLocked()
 			q.handOutLocked(at) // who waited for what has left is to be told
 		}
+		if q.crowded {
+			q.applyLocked()
+		}
 		q.stepLocked()
 	}
 }

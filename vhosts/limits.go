@@ -39,23 +39,37 @@ func (q *Queue) boundLocked(s *settings) {
 // refuses says whether the queue refuses messages that are too many.
 func (b *bounds) refuses() bool { return b.set && b.overflow != dropHead }
 
+// limitStep is about how many messages leave, as they are too many, under one hold of
+// the queue's lock. More is only too much when limits are lowered by far.
+const limitStep = 8192
+
 // limitLocked makes the messages beyond the limits leave, and drops dead letters
-// that wait for room elsewhere and are too many. It reports whether any did.
+// that wait for room elsewhere and are too many: a step of them, after which the timer
+// goes on. It reports whether it is to be called once more, after what others make of
+// that has been carried out.
 func (q *Queue) limitLocked() bool {
+	q.crowded = false
 	if q.bounds.overflow == dropHead {
-		q.engine.ExpelOver(q.bounds.most, q.bounds.mostBytes, &q.fx)
+		q.crowded = q.engine.ExpelOver(q.bounds.most, q.bounds.mostBytes, limitStep, &q.fx)
 	}
-	if q.blocked.Load() {
-		q.dropWaitingLocked()
+	if q.blocked.Load() && q.dropWaitingLocked() {
+		q.crowded = true
 	}
-	return len(q.fx.Dead)+len(q.fx.Marked)+len(q.fx.Done)+len(q.fx.Loads) > 0
+	if q.crowded {
+		q.wakeAtLocked(q.vhost.hosts.timers.now())
+	}
+	return !q.crowded && len(q.fx.Dead)+len(q.fx.Marked)+len(q.fx.Done)+len(q.fx.Loads) > 0
 }
 
 // dropWaitingLocked drops the oldest of the messages that wait for room in another
-// queue, as many as are beyond the limits of this one.
-func (q *Queue) dropWaitingLocked() {
-	var numbers []uint64
-	for q.bounds.set && q.overLocked() {
+// queue, as many as are beyond the limits of this one, or a step of them: then it
+// reports that there may be more.
+func (q *Queue) dropWaitingLocked() (more bool) {
+	numbers := make([]uint64, 0, 1)
+	for dropped := 0; q.bounds.set && q.overLocked(); dropped++ {
+		if dropped == limitStep {
+			return true
+		}
 		switch {
 		case len(q.letters) > 0:
 			numbers = append(numbers[:0], q.letters[0].number)
@@ -70,13 +84,14 @@ func (q *Queue) dropWaitingLocked() {
 				q.dead = q.dead[1:]
 			}
 		default:
-			return
+			return false
 		}
 		q.stats.LettersLost++
 		if err := q.engine.SettleLeaving(numbers, &q.fx); err != nil {
 			q.vhost.hosts.broken(q, err)
 		}
 	}
+	return false
 }
 
 // overLocked says whether the queue's dead letters are beyond its limits.

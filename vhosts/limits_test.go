@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/lagomq/lagomq/amqp/wire"
+	"github.com/lagomq/lagomq/vhosts/queue"
 )
 
 func maxLength(n int) wire.Field { return wire.Field{Name: "x-max-length", Value: int64(n)} }
@@ -306,5 +307,57 @@ func TestDeadLetterPassesOn(t *testing.T) {
 	wantCounts(t, final, 0, 0)
 	if s := source.Stats(); s.Leaving != 0 {
 		t.Errorf("%d messages are leaving", s.Leaving)
+	}
+}
+
+// TestLimitInSteps: when a policy lowers the limits of a long queue, what is too much
+// leaves in steps that others can come between, in order, by number or bytes, whether it
+// becomes dead letters or not.
+func TestLimitInSteps(t *testing.T) {
+	t.Parallel()
+	const all, kept = 3*limitStep + 100, 10
+	for _, test := range []struct {
+		name    string
+		setting wire.Field
+		args    []wire.Field
+	}{
+		{"messages", arg("max-length", int64(kept)), nil},
+		{"bytes", arg("max-length-bytes", int64(5*kept)), nil},
+		{"dead letters", arg("max-length", int64(kept)), dlx("", "dead")},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			c := newClock()
+			b := openWith(t, vfs.NewMem(), Options{Clock: c.now})
+			b.timers.stop()
+			dead := b.declare(t, "dead", "", 1)
+			q := b.declare(t, "q", "", 1, test.args...)
+			bodies := make([]string, 0, queue.MaxRunMessages)
+			for n := 0; n < all; bodies = bodies[:0] {
+				for len(bodies) < cap(bodies) && n < all {
+					bodies = append(bodies, fmt.Sprintf("%05d", n))
+					n++
+				}
+				b.post(t, "", "q", wire.Properties{}, bodies...)
+			}
+			b.setPolicy(t, UserPolicy, Policy{Name: "p", Pattern: "^q$", Definition: wire.Table{test.setting}})
+			// Whoever forwards dead letters makes further steps.
+			if n := left(q); test.args == nil && (n > all-limitStep || n < all-2*limitStep) {
+				t.Errorf("%d messages are left after the first step of %d", n, limitStep)
+			}
+			c.until(t, b, "the rest has left", func() bool { return left(q) == kept })
+			if got := takeBodies(t, q, kept); got[0] != fmt.Sprintf("%05d", all-kept) {
+				t.Errorf("message %s is the first of those that are left", got[0])
+			}
+			if test.args == nil {
+				return
+			}
+			c.until(t, b, "the dead letters have come", func() bool { return left(dead) == all-kept })
+			for n, body := range takeBodies(t, dead, all-kept) {
+				if body != fmt.Sprintf("%05d", n) {
+					t.Fatalf("dead letter %d is %s", n, body)
+				}
+			}
+		})
 	}
 }

@@ -51,6 +51,7 @@ type Queue struct {
 	dead        []queue.Dead // messages that are leaving for the dead letter exchange, after those in letters
 	letters     []letter     // such messages that can be forwarded; those being forwarded are taken off
 	bounds      bounds       // the limits of settings
+	crowded     bool         // more is beyond them than could leave in one step
 	steps       uint64       // changes of the limits, and of what is ready if there are some
 	ready       uint64       // messages that were ready at the last step
 	readyBytes  uint64       // and their bytes, if these are counted

@@ -185,7 +185,7 @@ func (q *Queue) tick() {
 		return
 	}
 	timedOut, last := q.timeOutLocked()
-	if q.retryLocked() || timedOut || q.engine.Timed() {
+	if q.retryLocked() || timedOut || q.crowded || q.engine.Timed() {
 		q.dispatchLocked()
 	}
 	unused := q.unusedLocked()

@@ -6,6 +6,7 @@ package queue
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"testing"
 )
@@ -296,4 +297,42 @@ func TestTrimKeepsHead(t *testing.T) {
 	if slices.Contains(resident(), 50) {
 		t.Error("a stored page stays")
 	}
+}
+
+// BenchmarkDelay delays a million messages of full runs one by one, every second one
+// longer than its neighbours, and resumes them.
+func BenchmarkDelay(b *testing.B) {
+	const messages = 1 << 20
+	for b.Loop() {
+		b.StopTimer()
+		var e Engine
+		var fx Effects
+		page := newPage(0, MaxRunMessages, 1)
+		for range messages / MaxRunMessages {
+			e.Append(0, page, nil)
+		}
+		e.AddConsumer(&Consumer{Sink: &sink{room: -1}})
+		for more := true; more; fx.Reset() {
+			more = e.Dispatch(&fx)
+		}
+		e.RemoveConsumer(e.consumers[0])
+		b.StartTimer()
+		before := memory()
+		for n := range uint64(messages) {
+			must(b, e.Delay([]uint64{n}, 1000+n%2*1000+n/1000))
+		}
+		b.ReportMetric(float64(memory()-before)/messages, "B/message")
+		now := uint64(0)
+		for e.Delayed() > 0 {
+			now = e.Resume(now, 8192, &fx)
+		}
+	}
+}
+
+// memory is the bytes of the heap in use.
+func memory() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }

@@ -85,26 +85,31 @@ func (r *Run) bodyBytes(offset, count uint32) (n uint64) {
 
 // ExpelOver makes the first ready messages leave until no more than most are left
 // and they have no more than mostBytes bytes; either may be negative for no bound.
-// If it has to know the sizes of messages that are not in memory it asks for their
-// page, and is to be called again when that has come.
-func (e *Engine) ExpelOver(most, mostBytes int64, fx *Effects) {
+// Once about step messages have left it stops and returns true: it is to be called
+// again. If it has to know the sizes of messages that are not in memory it asks for
+// their page, and is to be called again when that has come.
+func (e *Engine) ExpelOver(most, mostBytes int64, step uint64, fx *Effects) (more bool) {
 	if ready := int64(e.Ready()); most >= 0 && ready > most {
-		e.ExpelHead(uint64(ready-most), Maxlen, fx)
+		n := min(uint64(ready-most), step)
+		e.ExpelHead(n, Maxlen, fx)
+		step -= n
 	}
-	for mostBytes >= 0 && e.readyBytes > uint64(mostBytes) {
+	for mostBytes >= 0 && e.readyBytes > uint64(mostBytes) && step > 0 {
 		l := e.readiest()
 		s := l.nextReady()
 		if s.run.Page == nil {
 			e.load(s.run, fx)
 			l.readAhead(fx)
-			return
+			return false
 		}
 		count := uint32(0)
 		for over := int64(e.readyBytes) - mostBytes; count < s.count && over > 0; count++ {
 			over -= int64(s.run.bodyBytes(s.from+count, 1))
 		}
 		l.expel(s, count, Maxlen, fx)
+		step -= min(step, uint64(count))
 	}
+	return step == 0
 }
 
 // AppendHeld is Append with all messages held back: they count as leaving until each

@@ -82,7 +82,9 @@ func (l *log) delayIn(r *Run, numbers []uint64, at uint64) {
 	}
 	l.q.unacked -= uint64(len(numbers))
 	l.q.delayed += uint64(len(numbers))
-	l.q.watch(r)
+	if watched := r.aside.watched; watched == 0 || at < watched || l.q.calendar != nil {
+		l.q.watch(r)
+	}
 }
 
 // delay delays the message at offset, which is not away.
@@ -187,99 +189,148 @@ func (e *Engine) watched(w date) (*log, *Run) {
 // and expels those that have outlived the queue's time to live. It returns when it is
 // to be called again: now if there is more to do at once, 0 if nothing is delayed.
 func (e *Engine) Resume(now uint64, most int, fx *Effects) (next uint64) {
+	var ready resumed
 	for done := 0; len(e.watches) > 0; {
 		w := e.watches[0]
 		if w.at > now {
-			return w.at
+			next = w.at
+			break
 		}
 		if done >= most {
-			return now
+			next = now
+			break
 		}
 		e.watches.pop()
 		if l, r := e.watched(w); r != nil {
-			done += l.resume(r, now, fx)
+			done += l.resume(r, now, &ready, fx)
 		}
 	}
-	return 0
+	e.resume(&ready)
+	return next
+}
+
+// resumed is what is resumed in one step: it is added to the returned messages at once,
+// as that takes time in proportion to how many these are.
+type resumed struct {
+	numbers []uint64
+	weights []weighedRun // if bytes are counted
+}
+
+// weighedRun is a run and what it counted for in readyBytes before it was changed.
+type weighedRun struct {
+	l      *log
+	r      *Run
+	before uint64
 }
 
 // resume does what is due with a run's delayed messages and returns with how many.
-func (l *log) resume(r *Run, now uint64, fx *Effects) int {
-	a, before := r.aside, l.weighed(r)
-	old := l.expired(r, now, fx)
-	var back []uint64
-	var left aside
-	resumed, expired := 0, 0
+func (l *log) resume(r *Run, now uint64, ready *resumed, fx *Effects) (done int) {
+	a := r.aside
+	ready.weigh(l, r)
+	if old := l.expired(r, now, fx); old != nil {
+		done = l.expireDelayed(r, old, fx)
+	}
+	left := a.delays[:0]
 	for _, d := range a.delays {
+		if d.at > now {
+			left = append(left, d)
+			continue
+		}
 		for offset := d.from; offset < d.end(); offset++ {
-			switch {
-			case old(offset):
+			l.resumeOne(r, offset, ready)
+		}
+		done += int(d.count)
+	}
+	l.q.delayed -= uint64(done)
+	a.delays, a.watched = left, 0
+	l.q.watch(r)
+	l.settleDown(r)
+	return done
+}
+
+// weigh notes what a run counts for that is to be changed.
+func (s *resumed) weigh(l *log, r *Run) {
+	if l.q.weighs {
+		s.weights = append(s.weights, weighedRun{l, r, l.weight(r)})
+	}
+}
+
+// resumeOne makes the delayed message at offset of run r ready. The caller takes it out
+// of the delayed ones.
+func (l *log) resumeOne(r *Run, offset uint32, ready *resumed) {
+	r.aside.away.Clear(offset)
+	l.ready++
+	if offset < r.sent {
+		ready.numbers = append(ready.numbers, r.First+uint64(offset))
+	}
+	if l.q.calendar != nil {
+		l.q.ready(r, offset)
+	}
+}
+
+// resume completes what resumeOne has begun.
+func (e *Engine) resume(ready *resumed) {
+	slices.Sort(ready.numbers)
+	for numbers := ready.numbers; len(numbers) > 0; {
+		n := e.ofLevel(numbers)
+		e.find(Level(numbers[0])).returned.add(numbers[:n])
+		numbers = numbers[n:]
+	}
+	for _, w := range ready.weights {
+		w.l.reweigh(w.r, w.before)
+	}
+}
+
+// expireDelayed expels those of a run's delayed messages that are old, and returns how
+// many these are. The caller takes them off the count of delayed ones.
+func (l *log) expireDelayed(r *Run, old func(offset uint32) bool, fx *Effects) (n int) {
+	for _, d := range slices.Clone(r.aside.delays) {
+		for offset := d.from; offset < d.end(); offset++ {
+			if old(offset) {
+				r.aside.undelay(offset)
 				l.q.leave(r, offset, 1, Expired, fx)
-				expired++
-			case d.at <= now:
-				a.away.Clear(offset)
-				resumed++
-				if offset < r.sent {
-					back = append(back, r.First+uint64(offset))
-				}
-				if l.q.calendar != nil {
-					l.q.ready(r, offset)
-				}
-			default:
-				left.delay(offset, d.at)
+				n++
 			}
 		}
 	}
-	a.delays, a.watched = left.delays, 0
-	l.q.watch(r)
-	l.returned.add(back)
-	l.ready += uint64(resumed)
-	l.q.delayed -= uint64(resumed + expired)
-	l.reweigh(r, before)
-	l.settleDown(r)
-	return resumed + expired
+	return n
 }
 
 // expired returns a function that says which of a run's messages have outlived the
-// queue's time to live. It asks for the run's stamps if it has to know them.
+// queue's time to live, nil if none has. It asks for the run's stamps if it has to know
+// them.
 func (l *log) expired(r *Run, now uint64, fx *Effects) func(offset uint32) bool {
 	c := l.q.calendar
 	switch {
 	case c == nil || c.ttl > now || r.Arrived > now-c.ttl:
-		return func(uint32) bool { return false }
+		return nil
 	case !r.stamped:
 		return func(uint32) bool { return true }
 	case r.Page == nil:
 		l.q.askStamps(r, fx) // Stamped goes on with what is old
-		return func(uint32) bool { return false }
+		return nil
 	}
 	return func(offset uint32) bool { return r.Page.Stamp(int(offset)).Arrived <= now-c.ttl }
 }
 
 // resumeAll makes all delayed messages ready, whatever their time.
 func (e *Engine) resumeAll() {
+	var ready resumed
 	for _, w := range e.watches {
 		l, r := e.watched(w)
 		if r == nil {
 			continue
 		}
-		before := l.weighed(r)
-		var back []uint64
+		ready.weigh(l, r)
 		for _, d := range r.aside.delays {
 			for offset := d.from; offset < d.end(); offset++ {
-				r.aside.away.Clear(offset)
-				if offset < r.sent {
-					back = append(back, r.First+uint64(offset))
-				}
+				l.resumeOne(r, offset, &ready)
 			}
-			e.delayed -= uint64(d.count)
-			l.ready += uint64(d.count)
 		}
 		r.aside.delays, r.aside.watched = nil, 0
-		l.returned.add(back)
-		l.reweigh(r, before)
 	}
-	e.watches = nil
+	e.watches, e.delayed = nil, 0
+	e.resume(&ready)
 }
 
 // watchAll looks anew when delayed messages are to be looked at: the time to live has

@@ -144,7 +144,7 @@ func (m *machine) leaving() map[string]func(*rapid.T) {
 					over--
 					overBytes--
 				}
-				m.engine.ExpelOver(most, mostBytes, &m.fx)
+				m.engine.ExpelOver(most, mostBytes, 1<<20, &m.fx)
 				for i := range m.fx.Dead {
 					if m.fx.Dead[i].Reason != Maxlen {
 						t.Fatalf("messages are too many for reason %s", m.fx.Dead[i].Reason)

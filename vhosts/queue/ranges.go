@@ -3,7 +3,10 @@
 
 package queue
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // span is the numbers first..last, both included.
 type span struct{ first, last uint64 }
@@ -38,19 +41,21 @@ func (s *spans) take(n uint64) {
 }
 
 // add puts sorted, distinct numbers into the set, none of which is in it.
-// One call costs the length of the set and of numbers, so callers add what
-// comes back together in one call.
+// One call costs what lies between them and moves what lies after, so callers add
+// what comes back together in one call.
 func (s *spans) add(numbers []uint64) {
 	if len(numbers) == 0 {
 		return
 	}
 	s.n += uint64(len(numbers))
-	old := s.list[s.at:]
-	if len(old) == 0 || numbers[0] > old[len(old)-1].last {
+	if s.empty() || numbers[0] > s.list[len(s.list)-1].last {
 		s.list = appendNumbers(s.list, s.at, numbers)
 		return
 	}
-	merged := make([]span, 0, len(old)+8)
+	from, to := s.between(numbers[0]-min(numbers[0], 1), numbers[len(numbers)-1]+1)
+	old := s.list[from:to]
+	var room [4]span
+	merged := room[:0]
 	for len(old) > 0 {
 		below, _ := slices.BinarySearch(numbers, old[0].first)
 		merged = appendNumbers(merged, 0, numbers[:below])
@@ -62,18 +67,19 @@ func (s *spans) add(numbers []uint64) {
 		}
 		old = old[1:]
 	}
-	s.list, s.at = appendNumbers(merged, 0, numbers), 0
+	s.list = slices.Replace(s.list, from, to, appendNumbers(merged, 0, numbers)...)
 }
 
-// remove takes sorted numbers out of the set, all of which are in it. One call
-// costs the length of the set and of numbers.
+// remove takes sorted numbers out of the set, all of which are in it. One call costs
+// what lies between them and moves what lies after.
 func (s *spans) remove(numbers []uint64) {
 	if len(numbers) == 0 {
 		return
 	}
 	s.n -= uint64(len(numbers))
-	left := make([]span, 0, len(s.list)-s.at+len(numbers))
-	for _, h := range s.list[s.at:] {
+	from, to := s.between(numbers[0], numbers[len(numbers)-1])
+	left := make([]span, 0, to-from+len(numbers))
+	for _, h := range s.list[from:to] {
 		for len(numbers) > 0 && numbers[0] <= h.last {
 			if h.first < numbers[0] {
 				left = append(left, span{h.first, numbers[0] - 1})
@@ -85,7 +91,20 @@ func (s *spans) remove(numbers []uint64) {
 			left = append(left, h)
 		}
 	}
-	s.list, s.at = left, 0
+	if s.list = slices.Replace(s.list, from, to, left...); s.empty() {
+		s.list, s.at = s.list[:0], 0
+	}
+}
+
+// between returns the positions in list of the spans that have numbers from first to
+// last.
+func (s *spans) between(first, last uint64) (from, to int) {
+	search := func(n uint64, of func(span) uint64) int {
+		i, _ := slices.BinarySearchFunc(s.list[s.at:], n, func(s span, n uint64) int { return cmp.Compare(of(s), n) })
+		return s.at + i
+	}
+	from = search(first, func(s span) uint64 { return s.last })
+	return from, max(from, search(last+1, func(s span) uint64 { return s.first }))
 }
 
 // appendNumbers appends sorted numbers, all above list's last, joining

@@ -109,7 +109,7 @@ func (s *script) step(command string, args arguments) error {
 		return err
 	}
 	for s.most >= 0 || s.mostBytes >= 0 {
-		s.engine.ExpelOver(s.most, s.mostBytes, &s.fx)
+		s.engine.ExpelOver(s.most, s.mostBytes, 1<<20, &s.fx)
 		if len(s.fx.Dead)+len(s.fx.Loads) == 0 {
 			break
 		}

@@ -38,6 +38,18 @@ func TestSpans(t *testing.T) {
 					delete(want, h.first+i)
 				}
 			},
+			"remove": func(t *rapid.T) {
+				if s.empty() {
+					t.Skip("empty")
+				}
+				all := slices.Sorted(maps.Keys(want))
+				numbers := rapid.SliceOfNDistinct(rapid.SampledFrom(all), 0, len(all), rapid.ID[uint64]).Draw(t, "numbers")
+				slices.Sort(numbers)
+				s.remove(numbers)
+				for _, n := range numbers {
+					delete(want, n)
+				}
+			},
 			"clear": func(*rapid.T) { s.clear(); clear(want) },
 			"": func(t *rapid.T) {
 				checkSpans(t, &s, want)
