@@ -23,6 +23,9 @@ func (s *timesRun) check(a *timesArrival, low, high int) {
 	if a.at < m.at+m.delay {
 		s.problem("%v is delivered %d ms early", a.place, m.at+m.delay-a.at)
 	}
+	if f := s.facts[a.place]; f != nil && f.returned <= low && a.at < f.notBefore {
+		s.problem("%v is delivered again %d ms early", a.place, f.notBefore-a.at)
+	}
 	_, to, known := s.arrived(m, a.place, low)
 	if lives, expires := s.lives(m, a.place); known && expires && a.at > to+lives {
 		s.problem("%v is delivered %d ms after it expired", a.place, a.at-to-lives)
@@ -46,11 +49,11 @@ func (s *timesRun) verify(crash timesCrash, orderly bool) map[timesPlace]*timesA
 	b, log := s.open(crash.fs.CrashClone(vfs.CrashCloneCfg{}), clock)
 	found := map[timesPlace]*timesArrival{}
 	consumers := s.consume(b, clock, true)
-	s.collect(b, consumers, found, crash, func() bool { return true })
+	s.collect(b, consumers, found, crash, true)
 	clock.mu.Lock()
 	clock.time = clock.time.Add(time.Hour)
 	clock.mu.Unlock()
-	s.collect(b, consumers, found, crash, func() bool { return b.Delayed("later") == 0 })
+	s.collect(b, consumers, found, crash, false)
 	if err := b.close(); err != nil {
 		s.problem("the broker does not stop: %v", err)
 	}
@@ -88,14 +91,15 @@ func (s *timesRun) verify(crash timesCrash, orderly bool) map[timesPlace]*timesA
 	return found
 }
 
-// collect takes all messages until there are none left.
-func (s *timesRun) collect(b *broker, consumers []*timesConsumer, found map[timesPlace]*timesArrival, crash timesCrash, done func() bool) {
+// collect takes all messages until there are none left, or only such as wait for their
+// time.
+func (s *timesRun) collect(b *broker, consumers []*timesConsumer, found map[timesPlace]*timesArrival, crash timesCrash, waiting bool) {
 	for start := time.Now(); ; runtime.Gosched() {
 		b.timers.fire()
-		empty := done()
+		empty := waiting || b.Delayed("later") == 0
 		for _, c := range consumers { // sources before targets
 			stats := c.shell.Stats()
-			empty = empty && stats.Ready == 0 && stats.Leaving == 0
+			empty = empty && stats.Ready == 0 && stats.Leaving == 0 && (waiting || stats.Delayed == 0)
 		}
 		if empty {
 			break
@@ -103,7 +107,7 @@ func (s *timesRun) collect(b *broker, consumers []*timesConsumer, found map[time
 		if time.Since(start) > patience {
 			for _, c := range consumers {
 				stats := c.shell.Stats()
-				s.problem("%s still has %d ready and %d leaving messages", stats.Name, stats.Ready, stats.Leaving)
+				s.problem("%s still has %d ready, %d leaving and %d waiting messages", stats.Name, stats.Ready, stats.Leaving, stats.Delayed)
 			}
 			break
 		}

@@ -234,7 +234,11 @@ func (s *timesRun) settle() {
 			f.failures++
 			fallthrough
 		default:
-			f.notBefore = s.now() + q.retry
+			f.returned, f.notBefore = step, 0
+			if q.limit == unset || f.failures <= q.limit { // else it leaves
+				f.notBefore = s.now() + q.retry
+			}
+			f.waits = f.waits || q.retry > 0
 		}
 	}
 	switch what {

@@ -55,7 +55,9 @@ type timesFacts struct {
 	failures    int    // how often its delivery failed, at most
 	arrived     uint64 // it had by then, 0 if that is not known
 	arrivedStep int    // what comes after that
+	returned    int    // the step that gave it back last, 0 for none
 	notBefore   uint64 // it waits until then to be delivered again
+	waits       bool   // or has waited: it may expire meanwhile
 	held        bool   // by the consumer
 	ended       bool   // it was settled, or is nowhere, and that may be on disk
 	gone        bool   // it is on disk for sure
@@ -127,7 +129,7 @@ func (s *timesRun) mayDie(m *timesMessage, p timesPlace, reason string, high int
 	from, _, _ := s.arrived(m, p, 0)
 	lives, expires := s.lives(m, p)
 	is := func(r queue.Reason) bool { return reason == "" || reason == r.String() }
-	return is(queue.Expired) && expires && from+lives <= now ||
+	return is(queue.Expired) && expires && (from+lives <= now || f.waits) ||
 		is(queue.Maxlen) && q.max != unset && (!q.refuses || q.dlx && (m.refused || m.delay > 0 || p.path != m.root)) ||
 		is(queue.DeliveryLimit) && q.limit != unset && f.failures > q.limit ||
 		is(queue.Rejected) && f.rejected > 0 && f.rejected <= high

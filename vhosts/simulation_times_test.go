@@ -226,7 +226,9 @@ func (s *timesRun) history(runs int) {
 		s.crashes = nil
 		s.mu.Unlock()
 		for _, crash := range crashes {
-			s.verify(crash, false)
+			if s.verify(crash, false); len(s.problems) > 0 {
+				break
+			}
 		}
 		last, orderly := s.cut(s.rng), s.rng.IntN(2) == 0
 		if err := s.broker.close(); err != nil {
@@ -259,9 +261,12 @@ func (s *timesRun) resume(left timesCrash, found map[timesPlace]*timesArrival) {
 			}
 			f.ended = f.ended || found[p] == nil && (f.settled > 0 && f.settled <= left.high || !there)
 			f.gone = f.gone || f.ended && !slices.ContainsFunc(places, func(on timesPlace) bool {
-				return p.comesBy(on) && (found[on] != nil || s.queue(on.queue()).drops(s))
+				return p.comesBy(on) && (found[on] != nil || s.queue(on.queue()).drops(s) || s.fact(on).waits)
 			})
-			f.settled, f.notBefore, f.held = 0, 0, false
+			f.settled, f.held = 0, false
+			if f.returned > left.low {
+				f.returned, f.notBefore = 0, 0
+			}
 			if found[p] != nil {
 				f.rejected = 0
 			}
