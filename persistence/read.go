@@ -38,10 +38,10 @@ func (s *Store) ReadRuns(shares []*Share, use func(i int, body []byte, err error
 		return
 	}
 	defer g.endRead()
-	r := bodyReader{gen: g}
+	r := runReader{gen: g}
 	defer r.close()
 	for i, sh := range shares {
-		body, err := r.read(sh)
+		body, err := r.body(sh)
 		if err == nil {
 			s.counters.read.Add(1)
 		}
@@ -50,9 +50,9 @@ func (s *Store) ReadRuns(shares []*Share, use func(i int, body []byte, err error
 }
 
 // ReadStamps reads the stamps of shares' messages, see [TimedBody], without reading
-// their bodies. use is called for each, in their order,
-// with its position and either the Arrived of the run and the stamps, which it must not keep, or an error as
-// [Store.ReadRun] returns it.
+// their bodies; shares are best given in the order of the queue. use is called for
+// each, in their order, with its position and either the Arrived of the run and the
+// stamps, which it must not keep, or an error as [Store.ReadRun] returns it.
 func (s *Store) ReadStamps(shares []*Share, use func(i int, arrived uint64, stamps []byte, err error)) {
 	g, err := s.beginRead()
 	if err != nil {
@@ -62,84 +62,86 @@ func (s *Store) ReadStamps(shares []*Share, use func(i int, arrived uint64, stam
 		return
 	}
 	defer g.endRead()
+	r := runReader{gen: g}
+	defer r.close()
 	for i, sh := range shares {
-		g.readStamps(sh, func(arrived uint64, stamps []byte, err error) { use(i, arrived, stamps, err) })
+		arrived, stamps, err := r.stamps(sh)
+		use(i, arrived, stamps, err)
 	}
 }
 
-func (g *generation) readStamps(sh *Share, use func(arrived uint64, stamps []byte, err error)) {
-	if !sh.stored.Load() || sh.dropped.Load() {
-		use(0, nil, ErrNotStored)
-		return
-	}
-	key := entryKey(sh.run.entrySpace(), sh.queue, sh.first)
-	value, closer, err := get(g.db, key)
-	switch {
-	case err == nil:
-		var e entry
-		e, err = unsealEntry(key, value, sh.queue)
-		use(e.times.Arrived, e.stamps, err)
-		_ = closer.Close() // returns a block to the cache
-	case g.hasFailed():
-		use(0, nil, fmt.Errorf("read times of run %d of queue %d: %w", sh.first, sh.queue, ErrFailed))
-	case sh.dropped.Load():
-		use(0, nil, ErrNotStored) // dropped meanwhile
-	case errors.Is(err, pebble.ErrNotFound):
-		use(0, nil, damaged(key, sh.queue, "the entry is missing"))
-	default:
-		use(0, nil, fmt.Errorf("read times of run %d of queue %d: %w", sh.first, sh.queue, readError(err)))
-	}
-}
-
-// bodyReader reads bodies. As one burst's runs have neighbouring names, the next
-// one is mostly where the last one ended.
-type bodyReader struct {
+// runReader reads what is stored of runs. As one burst's runs have neighbouring names,
+// and neighbours in a queue have neighbouring entries, the next one is mostly where the
+// last one ended.
+type runReader struct {
 	gen   *generation
 	it    *pebble.Iterator
 	space byte // it goes over
-	key   [bodyKeyLen]byte
+	key   [max(bodyKeyLen, entryKeyLen)]byte
 }
 
-// read returns the body of a share, which is valid until the next read. Pebble
-// panics when it finds a file of values missing; that is damage like other.
-func (r *bodyReader) read(sh *Share) (body []byte, err error) {
+// body returns the body of a share, which is valid until the next read.
+func (r *runReader) body(sh *Share) ([]byte, error) {
 	if sh == nil {
 		return nil, fmt.Errorf("%w: the run is not in the store", ErrDamaged)
 	}
+	key := r.key[:bodyKeyLen]
+	putBodyKey(key, sh.run.bodySpace(), sh.run.name)
+	value, err := r.read(key, sh, "body")
+	if err != nil {
+		return nil, err
+	}
+	return unseal(key, value, sh.queue)
+}
+
+// stamps returns the Arrived of a share's run and its stamps, which are valid until the
+// next read.
+func (r *runReader) stamps(sh *Share) (arrived uint64, stamps []byte, err error) {
+	key := r.key[:entryKeyLen]
+	putEntryKey(key, sh.run.entrySpace(), sh.queue, sh.first)
+	value, err := r.read(key, sh, "entry")
+	if err != nil {
+		return 0, nil, err
+	}
+	e, err := unsealEntry(key, value, sh.queue)
+	return e.times.Arrived, e.stamps, err
+}
+
+// read returns what is stored of a share under a key. Pebble panics when it finds a
+// file of values missing; that is damage like other.
+func (r *runReader) read(key []byte, sh *Share, what string) (value []byte, err error) {
 	if !sh.stored.Load() || sh.dropped.Load() {
 		return nil, ErrNotStored
 	}
-	key := r.key[:]
-	putBodyKey(key, sh.run.bodySpace(), sh.run.name)
 	defer func() {
 		if p := recover(); p != nil {
-			body, err = nil, damaged(key, sh.queue, "%v", p)
+			value, err = nil, damaged(key, sh.queue, "%v", p)
 			r.it = nil // it may be in any state
 		}
 	}()
 	found, err := r.seek(key)
 	if err == nil && found {
-		body, err = r.it.ValueAndErr()
+		value, err = r.it.ValueAndErr()
 	}
 	switch {
 	case (err != nil || !found) && r.gen.hasFailed():
 		// The next generation may have deleted what this one had not opened yet.
 		r.close()
-		return nil, fmt.Errorf("read run %d of queue %d: %w", sh.first, sh.queue, ErrFailed)
+		return nil, fmt.Errorf("read %s of run %d of queue %d: %w", what, sh.first, sh.queue, ErrFailed)
 	case err != nil:
 		r.close()
-		return nil, fmt.Errorf("read run %d of queue %d: %w", sh.first, sh.queue, readError(err))
+		return nil, fmt.Errorf("read %s of run %d of queue %d: %w", what, sh.first, sh.queue, readError(err))
 	case found:
-		return unseal(key, body, sh.queue)
+		return value, nil
 	case sh.dropped.Load():
 		return nil, ErrNotStored // dropped meanwhile
 	default:
-		return nil, damaged(key, sh.queue, "the body is missing")
+		return nil, damaged(key, sh.queue, "the %s is missing", what)
 	}
 }
 
 // seek moves the iterator to a key.
-func (r *bodyReader) seek(key []byte) (found bool, err error) {
+func (r *runReader) seek(key []byte) (found bool, err error) {
 	// An iterator sees neither another key space nor what was stored after it was
 	// made: what one that was kept does not find, a new one looks for.
 	if r.it != nil && r.space == key[0] {
@@ -158,7 +160,7 @@ func (r *bodyReader) seek(key []byte) (found bool, err error) {
 // advance moves the iterator there is to a key. Only the next body of the same
 // commit is looked for by going on to the next key: what else lies between may be
 // thousands of deleted ones.
-func (r *bodyReader) advance(key []byte) (found bool, err error) {
+func (r *runReader) advance(key []byte) (found bool, err error) {
 	if r.it.Valid() && follows(r.it.Key(), key) && r.it.Next() && bytes.Equal(r.it.Key(), key) {
 		return true, nil
 	}
@@ -177,7 +179,7 @@ func follows(key, next []byte) bool {
 }
 
 // close lets go of the database. What it would report, a read has.
-func (r *bodyReader) close() {
+func (r *runReader) close() {
 	if r.it != nil {
 		_ = r.it.Close()
 		r.it = nil

@@ -45,6 +45,11 @@ func (q *Queue) handOutLocked(at uint64) {
 		q.dispatchTimedLocked(at)
 		return
 	}
+	q.dealLocked()
+}
+
+// dealLocked hands out what can be handed out, whether it is due or not.
+func (q *Queue) dealLocked() {
 	for more := true; more; {
 		more = q.engine.Dispatch(&q.fx)
 		q.applyLocked()

@@ -31,35 +31,38 @@ const (
 // dispatchTimedLocked is dispatchLocked for a queue in which messages become due. A
 // message whose time to live is 0 may be handed out as it comes, or never.
 func (q *Queue) dispatchTimedLocked(now uint64) {
-	if !q.expireLocked(now - 1) {
+	if _, all := q.expireLocked(now - 1); !all {
 		return // some of what is ready is due
 	}
-	for more := true; more; {
-		more = q.engine.Dispatch(&q.fx)
-		q.applyLocked()
+	q.dealLocked()
+	if some, _ := q.expireLocked(now); some {
+		q.dealLocked() // who waited for the page of what has expired gets what comes after it
 	}
-	q.expireLocked(now)
 }
 
 // expireLocked expels what is due at a time and asks for a tick when more will be. It
-// returns false if more is due already.
-func (q *Queue) expireLocked(now uint64) bool {
+// reports whether there was some, and whether that is all that is due already.
+func (q *Queue) expireLocked(now uint64) (some, all bool) {
 	reason := queue.Expired
 	if q.delays {
 		reason = queue.Due
 	}
 	next := q.engine.Expire(now, reason, expireStep, &q.fx)
-	if len(q.fx.Dead) > 0 {
+	if some = len(q.fx.Dead) > 0; some {
 		q.expelledAt = now
 	}
-	if len(q.fx.Dead) > 0 || len(q.fx.Stamps) > 0 {
+	if some || len(q.fx.Stamps) > 0 {
 		q.applyLocked()
 	}
-	if next == 0 {
-		return true
+	if next > 0 {
+		q.wakeAtLocked(max(next, q.paceLocked(now)))
 	}
-	q.wakeAtLocked(max(next, min(q.expelledAt, now)+expirePace)) // the clock may have gone back
-	return next > now
+	return some, next == 0 || next > now
+}
+
+// paceLocked is when what is due is expelled next, at the earliest.
+func (q *Queue) paceLocked(now uint64) uint64 {
+	return min(q.expelledAt, now) + expirePace // the clock may have gone back
 }
 
 // readStampsLocked has the stamps of runs read, for stamped.
@@ -111,8 +114,9 @@ func (q *Queue) stamped(loaded []loadedStamps) {
 	if len(failed) > 0 {
 		time.AfterFunc(loadRetry, func() { q.askAgain(failed) })
 	}
-	q.dispatchLocked()
-	q.unlock()
+	now := q.vhost.hosts.timers.now()
+	q.wakeAtLocked(max(now, q.paceLocked(now))) // what is due of them leaves together with others
+	q.mu.Unlock()
 	tellCancelled(cancelled)
 }
 

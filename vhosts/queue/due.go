@@ -74,6 +74,8 @@ func (e *Engine) timed() *calendar {
 // called again: now if there is more to do at once, in which case some of what is
 // ready may be due, 0 if nothing more becomes due.
 //
+// Dispatch is to follow if anything was expelled, as somebody may wait for its page.
+//
 // Between two calls with the same now it holds that no message whose page is in
 // memory is ready and due, if the first of them did not return now.
 func (e *Engine) Expire(now uint64, reason Reason, most int, fx *Effects) (next uint64) {
@@ -115,9 +117,6 @@ func (e *Engine) Expire(now uint64, reason Reason, most int, fx *Effects) (next 
 	}
 	if c.far != 0 && c.asking < mostAsked/2 {
 		next = earlier(next, max(now+1, c.far-min(c.far, window/2)))
-	}
-	if expelled > 0 {
-		e.answerGetters(fx)
 	}
 	return next
 }

@@ -131,18 +131,6 @@ func fillPage(p *Page, first uint64, count, size int) *Page {
 // same size.
 func content(r *Run) *Page { return newPage(r.First, int(r.Count), int(r.Bytes)/int(r.Count)) }
 
-func without(r *Run, settled Bitmap) *Page {
-	p, full := new(Page), content(r)
-	for i := range r.Count {
-		if settled.Has(i) {
-			p.AppendNothing()
-		} else {
-			p.Append(full.Message(int(i)))
-		}
-	}
-	return p.exact()
-}
-
 // messages are what test messages are like, by number; others have 10 bytes.
 type messages map[uint64]testMessage
 
@@ -163,7 +151,11 @@ func (m messages) page(first uint64, count int) *Page { return m.pageWithout(fir
 
 // pageWithout is page with nothing in the place of those that are settled.
 func (m messages) pageWithout(first uint64, count int, settled Bitmap) *Page {
-	p := new(Page)
+	return m.fill(new(Page), first, count, settled).exact()
+}
+
+// fill is pageWithout for a page that is there.
+func (m messages) fill(p *Page, first uint64, count int, settled Bitmap) *Page {
 	for i := range count {
 		number := first + uint64(i)
 		message := m.of(number)
@@ -174,7 +166,7 @@ func (m messages) pageWithout(first uint64, count int, settled Bitmap) *Page {
 		}
 		p.stampLike(message.stamp)
 	}
-	return p.exact()
+	return p
 }
 
 func label(number uint64) string { return NumberText(number) + "." }

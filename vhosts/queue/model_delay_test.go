@@ -10,21 +10,24 @@ import (
 	"pgregory.net/rapid"
 )
 
-// delaying are the steps of messages that come back and are delayed. The time is the
-// highest that was asked for so far.
+// delaying are the steps of messages that come back and are delayed.
 func (m *machine) delaying() map[string]func(*rapid.T) {
-	now := uint64(1)
 	return map[string]func(*rapid.T){
+		"pass": func(t *rapid.T) {
+			milliseconds := rapid.Uint64Range(0, 9_000).Draw(t, "milliseconds")
+			m.step(t, func() { m.now += milliseconds })
+		},
 		"delay": func(t *rapid.T) {
 			c, numbers := m.held(t)
-			at := now + rapid.Uint64Range(0, 5).Draw(t, "for")
-			for _, q := range m.model.messages {
-				if slices.Contains(numbers, q.number) {
-					q.holder, q.delayed = nil, at
-				}
-			}
+			at := m.now + rapid.Uint64Range(0, 9_000).Draw(t, "for")
+			failed := rapid.Bool().Draw(t, "failed")
 			m.step(t, func() {
-				m.engine.Count(numbers, rapid.Bool().Draw(t, "failed"), -1, &m.fx)
+				for _, n := range numbers {
+					q := m.model.find(n)
+					q.holder, q.delayed = nil, at
+					q.tally.count(failed)
+				}
+				m.engine.Count(numbers, failed, -1, &m.fx)
 				if err := m.engine.Delay(rapid.Permutation(numbers).Draw(t, "order"), at); err != nil {
 					t.Fatal(err)
 				}
@@ -33,56 +36,53 @@ func (m *machine) delaying() map[string]func(*rapid.T) {
 		},
 		"delay wrong": func(t *rapid.T) {
 			n := uint64(m.level(t))<<levelShift | rapid.Uint64Range(0, 100).Draw(t, "number")
-			if slices.ContainsFunc(m.model.messages, func(q *modelMessage) bool { return q.number == n && q.holder != nil }) {
+			if q := m.model.find(n); q != nil && q.holder != nil {
 				t.Skip("it is unacked")
 			}
 			m.step(t, func() {
-				if err := m.engine.Delay([]uint64{n}, now); err == nil {
+				if err := m.engine.Delay([]uint64{n}, m.now); err == nil {
 					t.Fatalf("message %d could be delayed", n)
-				}
-			})
-		},
-		"resume": func(t *rapid.T) {
-			now += rapid.Uint64Range(0, 4).Draw(t, "later")
-			earliest := uint64(0)
-			for _, q := range m.model.messages {
-				switch {
-				case q.delayed == 0:
-				case q.delayed <= now:
-					q.delayed = 0
-					// What the cursor has passed meanwhile counts as handed out.
-					q.redelivered = q.redelivered || q.number < m.engine.find(Level(q.number)).deliveredUpTo()
-				default:
-					earliest = earlier(earliest, q.delayed)
-				}
-			}
-			m.step(t, func() {
-				next := m.engine.Resume(now, 1, &m.fx)
-				for next == now {
-					next = m.engine.Resume(now, 1, &m.fx)
-				}
-				if earliest != 0 && (next == 0 || next > earliest) { // it may be early, for what has left meanwhile
-					t.Fatalf("Resume is to be called again at %d, want %d", next, earliest)
 				}
 			})
 		},
 	}
 }
 
-// delayStored delays some messages of a run that is to be recovered, and returns what
-// the store has of that.
-func (m *machine) delayStored(t *rapid.T, first uint64, count int) []byte {
-	r := Run{First: first, Count: uint32(count), aside: &aside{tallies: make([]Tally, count)}}
-	for _, q := range m.model.messages {
-		offset := q.number - first
-		if offset >= uint64(count) || rapid.IntRange(0, 3).Draw(t, "delayed") > 0 {
-			continue
-		}
-		q.delayed = rapid.Uint64Range(1, 5).Draw(t, "until")
-		r.aside.tallies[offset] = Tally{1, uint16(rapid.IntRange(0, 1).Draw(t, "failed"))}
-		r.aside.delay(uint32(offset), q.delayed)
+// count counts a message that comes back.
+func (t *Tally) count(failed bool) {
+	t.Acquired++
+	if failed {
+		t.Failed++
 	}
-	return r.AppendTallies(nil)
+}
+
+// resume has the engine and the model make ready again what was delayed until now.
+func (m *machine) resume(t *rapid.T) {
+	clear(m.fx.Dead)
+	m.fx.Dead = m.fx.Dead[:0] // what the step itself has expelled is known
+	next := m.engine.Resume(m.now, 1, &m.fx)
+	for next == m.now {
+		next = m.engine.Resume(m.now, 1, &m.fx)
+	}
+	m.takeExpired(t, m.now)
+	earliest := uint64(0)
+	for _, q := range m.model.messages {
+		switch {
+		case q.delayed == 0:
+		case q.delayed <= m.now:
+			q.delayed = 0
+			// What the cursor has passed meanwhile counts as handed out.
+			q.redelivered = q.redelivered || q.number < m.engine.find(Level(q.number)).deliveredUpTo()
+		default:
+			earliest = earlier(earliest, q.delayed)
+			if m.ttl >= 0 && len(m.asked)+len(m.fx.Stamps) == 0 { // Expire looks after their own times
+				earliest = earlier(earliest, m.messages.of(q.number).stamp.Arrived+uint64(m.ttl))
+			}
+		}
+	}
+	if earliest != 0 && (next == 0 || next > earliest) { // it may be early, for what has left meanwhile
+		t.Fatalf("Resume is to be called again at %d, want %d", next, earliest)
+	}
 }
 
 // TestStoredTallies checks that counts and delays are read back as they were stored,

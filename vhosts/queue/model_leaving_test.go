@@ -164,8 +164,9 @@ func (m *machine) leaving() map[string]func(*rapid.T) {
 			level := m.level(t)
 			first, count := m.engine.Next(level), rapid.IntRange(1, 8).Draw(t, "count")
 			var run *Run
+			m.come(t, first, count)
 			m.step(t, func() {
-				run = m.engine.AppendHeld(level, newPage(first, count, 8), nil)
+				run = m.engine.AppendHeld(level, m.messages.page(first, count), nil)
 				m.add(first, count)
 				for _, q := range m.model.messages {
 					q.leaving = q.leaving || q.number >= first && q.number < first+uint64(count)

@@ -86,7 +86,7 @@ func (m *machine) storing() map[string]func(*rapid.T) {
 			m.thins = m.thins[1:]
 			d := m.put(t, h.run.First, int(h.run.Count))
 			d.nothing = h.settled
-			page := without(h.run, h.settled)
+			page := m.messages.pageWithout(h.run.First, int(h.run.Count), h.settled)
 			if !d.late && rapid.Bool().Draw(t, "without page") {
 				page = nil
 			}
@@ -130,7 +130,7 @@ func (m *machine) gather(t *rapid.T) {
 	first := m.group[0].First
 	count := int(m.group[len(m.group)-1].end() - first)
 	d := m.put(t, first, count)
-	page := fillPage(m.pages.New(), first, count, 8)
+	page := m.messages.fill(m.pages.New(), first, count, Bitmap{})
 	given := page
 	if !d.late && rapid.Bool().Draw(t, "without page") {
 		given = nil

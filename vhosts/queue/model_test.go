@@ -30,6 +30,7 @@ type modelMessage struct {
 	redelivered bool
 	leaving     bool
 	delayed     uint64 // until when, 0 if it is not
+	tally       Tally
 }
 
 type modelConsumer struct {
@@ -51,6 +52,7 @@ type event struct {
 	consumer    string
 	redelivered bool
 	left        int // for a basic.get; -1 for consumers
+	tally       Tally
 }
 
 // dispatch serves what can be served: inMemory says whose page is there.
@@ -61,7 +63,7 @@ func (m *model) dispatch(inMemory func(number uint64) bool) (events []event) {
 			return events
 		}
 		q := m.messages[i]
-		e := event{q.number, "", q.redelivered, -1}
+		e := event{q.number, "", q.redelivered, -1, q.tally}
 		var c *modelConsumer
 		if len(m.getters) > 0 {
 			c, m.getters = m.getters[0], m.getters[1:]
@@ -190,10 +192,16 @@ type machine struct {
 	model  model
 	all    []*modelConsumer // also those that were removed
 	loads  []*Run
-	pages  Pages // what is used after its release is overwritten
+	asked  []*Run // whose stamps are to be read
+	pages  Pages  // what is used after its release is overwritten
 	done   map[*Run]bool
 	names  int
 	levels []uint8 // those that are used
+
+	messages messages
+	now      uint64 // milliseconds since 1970
+	timed    bool   // messages may become due
+	ttl      int64  // of the queue, negative for none
 
 	keeper *keeper
 	late   []*disk // on their way to the store
@@ -219,15 +227,16 @@ func (s *sink) reserve(n int) {
 func (m *machine) step(t *rapid.T, change func()) {
 	m.fx.Reset()
 	change()
-	if m.engine.Dispatch(&m.fx) {
-		t.Fatal("so few messages take more than one step")
+	m.resume(t)
+	m.expire(t, m.now-1)
+	m.dispatch(t)
+	m.fx.Reset()
+	if m.expire(t, m.now) {
+		m.dispatch(t)
+	} else {
+		m.carryOut(t)
 	}
-	got := m.carryOut(t)
-	want := m.expected(t)
 	m.engine.ReleasePages()
-	if !slices.Equal(got, want) {
-		t.Fatalf("handed out\n%v, want\n%v", got, want)
-	}
 	if err := checkDispatched(&m.engine); err != nil {
 		t.Fatal(err)
 	}
@@ -251,6 +260,16 @@ func (m *machine) step(t *rapid.T, change func()) {
 	}
 }
 
+// dispatch lets the engine and the model hand out what can be handed out.
+func (m *machine) dispatch(t *rapid.T) {
+	if m.engine.Dispatch(&m.fx) {
+		t.Fatal("so few messages take more than one step")
+	}
+	if got, want := m.carryOut(t), m.expected(t); !slices.Equal(got, want) {
+		t.Fatalf("handed out\n%v, want\n%v", got, want)
+	}
+}
+
 // carryOut turns the effects into events, in the order of numbers within each
 // run of hand-outs.
 func (m *machine) carryOut(t *rapid.T) (events []event) {
@@ -264,13 +283,14 @@ func (m *machine) carryOut(t *rapid.T) (events []event) {
 			left = int(d.Remaining)
 		}
 		for i := range d.Count {
-			events = append(events, event{d.Number(i), d.Consumer.Tag, d.Redelivered, left})
+			events = append(events, event{d.Number(i), d.Consumer.Tag, d.Redelivered, left, d.Tally(i)})
 		}
 		if !d.Get {
 			d.Consumer.Sink.(*sink).reserved -= int(d.Count) // the model takes the room
 		}
 	}
 	slices.SortFunc(events, func(a, b event) int { return cmp.Compare(place(a.number), place(b.number)) })
+	m.checkCounts(t)
 	for _, r := range m.fx.Done {
 		if m.done[r] || !r.Done() || r.Page != nil {
 			t.Fatalf("run %d is done twice, or not, or still has its page", r.First)
@@ -395,7 +415,8 @@ func (m *machine) consumer(t *rapid.T) *modelConsumer {
 func TestModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		m := &machine{done: map[*Run]bool{}}
+		m := &machine{done: map[*Run]bool{}, messages: messages{}, now: scriptStart, ttl: -1}
+		m.timed = rapid.Bool().Draw(t, "timed")
 		m.levels = rapid.SampledFrom([][]uint8{{0}, {0}, {4}, {0, 1}, {2, 7, 255}}).Draw(t, "levels")
 		m.model.turns = map[int64]int{}
 		m.model.single = rapid.SampledFrom([]SingleActive{AllActive, AllActive, Stays, GivesWay}).Draw(t, "single")
@@ -419,6 +440,10 @@ func TestModel(t *testing.T) {
 		actions := m.storing()
 		maps.Copy(actions, m.leaving())
 		maps.Copy(actions, m.delaying())
+		maps.Copy(actions, m.counting())
+		if m.timed {
+			maps.Copy(actions, m.timing())
+		}
 		maps.Copy(actions, map[string]func(*rapid.T){
 			"append": func(t *rapid.T) {
 				var stored any
@@ -427,8 +452,9 @@ func TestModel(t *testing.T) {
 				if m.keeper != nil && rapid.IntRange(0, 3).Draw(t, "stored") > 0 {
 					stored = m.put(t, first, count)
 				}
+				m.come(t, first, count)
 				m.step(t, func() {
-					page := fillPage(m.pages.New(), first, count, 8)
+					page := m.messages.fill(m.pages.New(), first, count, Bitmap{})
 					m.engine.Append(level, page, stored)
 					page.Release()
 					m.add(first, count)
@@ -442,8 +468,17 @@ func TestModel(t *testing.T) {
 					t.Skip("the store has taken the newest run")
 				}
 				first, before := m.engine.Next(level), r.Page.Weight()
-				if !r.Page.Take(newPage(first, count, 8)) {
-					t.Skip("it is full")
+				m.come(t, first, count)
+				page := m.messages.page(first, count)
+				if m.ttl >= 0 {
+					page.KeepTimes(r.Page)
+				}
+				if !r.Page.Take(page) {
+					t.Skip("it is full, or too old")
+				}
+				for i := range count { // when a message came is known only if that matters
+					n := first + uint64(i)
+					m.messages[n] = testMessage{8, r.Page.Stamp(int(n - r.First))}
 				}
 				r.Stored.(*disk).count += uint32(count)
 				m.step(t, func() {
@@ -542,7 +577,9 @@ func TestModel(t *testing.T) {
 					m.step(t, func() { m.engine.LoadFailed(r) })
 					return
 				}
-				m.step(t, func() { m.engine.Loaded(r, without(r, r.Stored.(*disk).nothing)) })
+				m.step(t, func() {
+					m.engine.Loaded(r, m.messages.pageWithout(r.First, int(r.Count), r.Stored.(*disk).nothing))
+				})
 			},
 			"append many": func(t *rapid.T) {
 				if m.keeper == nil {
@@ -553,7 +590,8 @@ func TestModel(t *testing.T) {
 					for range rapid.IntRange(2, 20).Draw(t, "runs") {
 						level := m.level(t)
 						first := m.engine.Next(level)
-						m.engine.Append(level, newPage(first, 1, 8), m.keeper.put(first, 1))
+						m.come(t, first, 1)
+						m.engine.Append(level, m.messages.page(first, 1), m.keeper.put(first, 1))
 						m.engine.Trim(limit, limit, &m.fx)
 						m.add(first, 1)
 					}
@@ -597,10 +635,12 @@ func (m *machine) recover(t *rapid.T) {
 
 func (m *machine) recoverLevel(t *rapid.T, level uint8) {
 	e := &m.engine
+	least := uint64(level) << levelShift
 	for range rapid.IntRange(0, 4).Draw(t, "runs") {
 		first := e.Next(level) + rapid.Uint64Range(0, 3).Draw(t, "gap")
 		count := rapid.IntRange(1, 8).Draw(t, "count")
 		var settled Bitmap
+		m.come(t, first, count)
 		m.add(first, count)
 		for i := range count {
 			if rapid.IntRange(0, 2).Draw(t, "settled") == 0 {
@@ -610,15 +650,19 @@ func (m *machine) recoverLevel(t *rapid.T, level uint8) {
 		m.model.messages = slices.DeleteFunc(m.model.messages, func(q *modelMessage) bool {
 			return q.number-first < uint64(count) && settled.Has(uint32(q.number-first))
 		})
-		stored := m.delayStored(t, first, count)
-		if err := e.Restore(first, uint32(count), uint64(8*count), settled, m.keeper.restore(first, count), Times{}, stored); err != nil {
+		stored, handedOut := m.countsStored(t, first, count)
+		if handedOut {
+			least = first + uint64(count)
+		}
+		times := m.messages.page(first, count).Times()
+		if err := e.Restore(first, uint32(count), uint64(8*count), settled, m.keeper.restore(first, count), times, stored); err != nil {
 			t.Fatal(err)
 		}
 		if int(settled.Count()) == count {
 			delete(m.keeper.cold, first) // nothing of it is kept
 		}
 	}
-	below := rapid.Uint64Range(uint64(level)<<levelShift, e.Next(level)+2).Draw(t, "delivered")
+	below := rapid.Uint64Range(least, e.Next(level)+2).Draw(t, "delivered")
 	e.RedeliverBelow(below)
 	e.SkipTo(below)
 	for _, q := range m.model.messages {

@@ -129,14 +129,27 @@ func (s *script) handOut() error {
 			return err
 		}
 	}
+	if err := s.dispatch(); err != nil {
+		return err
+	}
+	s.next = s.engine.Expire(s.now, Expired, 1<<20, &s.fx)
+	if len(s.fx.Dead) == 0 {
+		return s.print()
+	}
+	if err := s.print(); err != nil {
+		return err
+	}
+	return s.dispatch()
+}
+
+func (s *script) dispatch() error {
 	for more := true; more; {
 		more = s.engine.Dispatch(&s.fx)
 		if err := s.print(); err != nil {
 			return err
 		}
 	}
-	s.next = s.engine.Expire(s.now, Expired, 1<<20, &s.fx)
-	return s.print()
+	return nil
 }
 
 // check checks what must hold after each step.
