@@ -137,6 +137,9 @@ func (a *aside) undelay(offset uint32) {
 	if d.from < offset {
 		a.delays = slices.Insert(a.delays, i, delay{d.at, d.from, offset - d.from})
 	}
+	if len(a.delays) == 0 {
+		a.watched = 0 // Resume passes over the entry that is left
+	}
 }
 
 // watch sees to it that Resume looks at a run's delayed messages in time.

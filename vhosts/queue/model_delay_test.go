@@ -136,3 +136,22 @@ func FuzzTallies(f *testing.F) {
 		}
 	})
 }
+
+// TestDelayedAgainForTheSameTime: a message is delayed until the time until which
+// another one of its run was, which has left meanwhile. It is ready then.
+func TestDelayedAgainForTheSameTime(t *testing.T) {
+	t.Parallel()
+	var e Engine
+	var fx Effects
+	c := &Consumer{Tag: "c", Sink: &sink{room: -1}}
+	e.AddConsumer(c)
+	e.Append(0, newPage(0, 2, 8), nil)
+	e.Dispatch(&fx)
+	must(t, e.Delay([]uint64{0}, 9))
+	e.ExpelReady([]uint64{0}, Rejected, &fx)
+	e.Resume(9, 1, &fx)
+	must(t, e.Delay([]uint64{1}, 9))
+	if e.Resume(9, 1, &fx); e.Ready() != 1 || e.Delayed() != 0 {
+		t.Errorf("%d messages are ready and %d delayed", e.Ready(), e.Delayed())
+	}
+}
