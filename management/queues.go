@@ -57,14 +57,15 @@ type queueStorage struct {
 // queueLifecycle is how messages come and go, as LagoMQ counts it since the queue was
 // made or recovered.
 type queueLifecycle struct {
-	OldestMessageAge int64             `json:"oldest_message_age"` // milliseconds, 0 if there is none
-	Leaving          uint64            `json:"leaving"`            // on their way to the dead letter exchange
-	Deduplicated     uint64            `json:"deduplicated"`       // not taken, as duplicates
-	Refused          uint64            `json:"refused"`            // not taken, for want of room
-	TimedOut         uint64            `json:"timed_out"`          // put back, as their consumer held one for too long
-	Dead             map[string]uint64 `json:"dead"`               // by reason, dead-lettered or not
-	DeadLettered     map[string]uint64 `json:"dead_lettered"`      // of these, those that went to another queue
-	LettersLost      uint64            `json:"dead_letters_lost"`  // that had nowhere to go
+	OldestMessageAge int64             `json:"oldest_message_age"`    // milliseconds, 0 if there is none
+	Leaving          uint64            `json:"leaving"`               // on their way to the dead letter exchange
+	Deduplicated     uint64            `json:"deduplicated"`          // not taken, as duplicates
+	Refused          uint64            `json:"refused"`               // not taken, for want of room
+	TimedOut         uint64            `json:"timed_out"`             // put back, as their consumer held one for too long
+	Dead             map[string]uint64 `json:"dead"`                  // by reason, dead-lettered or not
+	DeadLettered     map[string]uint64 `json:"dead_lettered"`         // of these, those that went to another queue
+	LettersLost      uint64            `json:"dead_letters_lost"`     // that had nowhere to go
+	LettersWaitFor   []any             `json:"dead_letters_wait_for"` // queues without room for what is leaving
 }
 
 func newQueueLifecycle(q *vhosts.QueueStats) queueLifecycle {
@@ -72,6 +73,10 @@ func newQueueLifecycle(q *vhosts.QueueStats) queueLifecycle {
 		OldestMessageAge: q.Oldest.Milliseconds(), Leaving: q.Leaving, Deduplicated: q.Counters.Deduplicated,
 		Refused: q.Counters.Refused, TimedOut: q.Counters.TimedOut,
 		Dead: map[string]uint64{}, DeadLettered: map[string]uint64{}, LettersLost: q.Counters.LettersLost,
+		LettersWaitFor: make([]any, len(q.LettersWaitFor)),
+	}
+	for i, name := range q.LettersWaitFor {
+		l.LettersWaitFor[i] = textJSON(name)
 	}
 	for reason := range engine.Reasons {
 		if r := engine.Reason(reason); r != engine.Due {

@@ -75,6 +75,7 @@ func (q *Queue) putBackLocked(m *mailing, back []letter) {
 	}
 	if len(back) > 0 {
 		q.letters = append(back, q.letters...)
+		q.obstacles = m.refusing()
 		q.blocked.Store(true)
 	}
 	q.fetchLocked()
@@ -284,6 +285,15 @@ func (m *mailing) sort() (back []letter) {
 		}
 	}
 	return back
+}
+
+// refusing is the names of the queues that refused copies.
+func (m *mailing) refusing() (names []string) {
+	for i := range m.refused {
+		names = append(names, m.refused[i].queue.name)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 func (m *mailing) refusedBy(target *Queue, publication int, message uint32) bool {

@@ -56,6 +56,7 @@ type Queue struct {
 	ready       uint64       // messages that were ready at the last step
 	readyBytes  uint64       // and their bytes, if these are counted
 	waiting     []*Queue     // whose letters wait for room here
+	obstacles   []string     // while blocked, the queues that have no room for its letters
 	idleSince   time.Time    // last time the queue became unused
 	touched     bool         // something happened since the janitor was here
 	resting     int          // times in a row that the janitor found it untouched

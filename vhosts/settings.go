@@ -271,6 +271,9 @@ func (q *Queue) settingsChangedLocked(old, new *settings) {
 		q.retryLocked() // what is delayed may have expired
 	}
 	q.boundLocked(new)
+	if q.blocked.Load() {
+		q.roomMade() // its letters may go elsewhere now
+	}
 	if old.consumerTimeout != new.consumerTimeout {
 		q.timeoutChangedLocked(old.consumerTimeout == 0)
 	}

@@ -34,6 +34,7 @@ type QueueStats struct {
 	IdleSince                      time.Time // zero while it is in use or was never used
 	Damaged                        error     // why the queue is out of service
 	Policies                       AppliedPolicies
+	LettersWaitFor                 []string      // queues without room for its dead letters, which wait; empty if none do
 	Oldest                         time.Duration // since the oldest message arrived; 0 if there is none or it is not known
 }
 
@@ -45,6 +46,10 @@ func (q *Queue) Stats() QueueStats {
 	if arrived, now := q.engine.Oldest(), q.vhost.hosts.timers.now(); arrived > 0 && arrived < now {
 		oldest = time.Duration(now-arrived) * time.Millisecond
 	}
+	var obstacles []string
+	if q.blocked.Load() {
+		obstacles = q.obstacles // replaced, never changed
+	}
 	return QueueStats{
 		VHost: q.vhost.name, Name: q.name, Type: typeOf(q.arguments),
 		Durable: q.durable, AutoDelete: q.autoDelete, Exclusive: q.exclusive, Owner: q.owner,
@@ -54,7 +59,7 @@ func (q *Queue) Stats() QueueStats {
 		Runs: q.engine.RunCount(), Packed: q.engine.ColdBytes(),
 		Consumers: len(q.engine.Consumers()), ExclusiveConsumer: q.exclusively != nil, SingleActive: q.singleActiveLocked(),
 		Counters: q.stats, IdleSince: q.idleSince, Damaged: q.damaged,
-		Policies: q.settings.Load().policies, Oldest: oldest,
+		Policies: q.settings.Load().policies, LettersWaitFor: obstacles, Oldest: oldest,
 	}
 }
 

@@ -1,0 +1,73 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package vhosts
+
+import (
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/lagomq/lagomq/amqp/wire"
+)
+
+// TestLettersWaitForDamaged: dead letters wait for room in a queue that has gone out of
+// service, so that nobody makes room by consuming. It is shown that they do, and they go
+// on when the queue is deleted or purged, and when a policy sends them elsewhere.
+func TestLettersWaitForDamaged(t *testing.T) {
+	t.Parallel()
+	elsewhere := Policy{Name: "p", Pattern: "^q$", ApplyTo: "queues", Definition: wire.Table{
+		arg("dead-letter-exchange", ""), arg("dead-letter-routing-key", "other"),
+	}}
+	toFull := elsewhere
+	toFull.Definition = wire.Table{arg("dead-letter-exchange", ""), arg("dead-letter-routing-key", "full")}
+	for _, test := range []struct {
+		name                        string
+		remedy                      func(t *testing.T, b *broker)
+		leaving, lost, full, others uint64 // what becomes of the two letters, and the message that filled the queue
+	}{
+		{"delete", func(t *testing.T, b *broker) {
+			_, _, err := b.DeleteQueue("full", false, false, 1, nil)
+			wantError(t, err, 0, "")
+		}, 0, 2, 1, 0},
+		{"purge", func(t *testing.T, b *broker) {
+			b.queue(t, "full").purge()
+		}, 1, 0, 1, 0},
+		{"policy", func(t *testing.T, b *broker) {
+			b.setPolicy(t, UserPolicy, elsewhere)
+		}, 0, 0, 1, 2},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			b := openBroker(t, vfs.NewMem())
+			full := b.declare(t, "full", "durable", 1, maxLength(1), arg("x-overflow", "reject-publish"))
+			other := b.declare(t, "other", "durable", 1)
+			b.setPolicy(t, UserPolicy, toFull)
+			q := b.declare(t, "q", "durable", 1)
+			b.post(t, "", "full", persistentMode(), "first")
+			b.post(t, "", "q", persistentMode(), "a", "b")
+			in := newInbox("c", false, 0)
+			consume(t, q, in)
+			q.Settle(in.Consumer, numbersOf(in.take(2)), true)
+			full.mu.Lock()
+			full.breakLocked(errors.New("a test"))
+			full.mu.Unlock()
+			b.until(t, "the letters wait", func() bool {
+				s := q.Stats()
+				return s.Leaving == 2 && slices.Equal(s.LettersWaitFor, []string{"full"})
+			})
+
+			test.remedy(t, b)
+			b.until(t, "the letters go on", func() bool {
+				s := q.Stats()
+				return s.Leaving == test.leaving && s.Counters.LettersLost == test.lost && left(other) == test.others &&
+					(s.LettersWaitFor != nil) == (test.leaving > 0)
+			})
+			if test.lost == 0 && left(full) != test.full {
+				t.Errorf("%d messages are in the queue that was full, want %d", left(full), test.full)
+			}
+		})
+	}
+}
