@@ -4,7 +4,8 @@
 package vhosts
 
 import (
-	"github.com/lagomq/lagomq/amqp/wire"
+	"slices"
+
 	"github.com/lagomq/lagomq/vhosts/queue"
 )
 
@@ -21,24 +22,50 @@ type deadLetterTarget struct {
 	rekeyed  bool
 }
 
-// letter is one message that leaves its queue, in a page that is held for it.
-type letter struct {
-	number uint64
-	page   *queue.Page
-	offset int
-	reason queue.Reason
-	again  bool     // it was refused before
-	took   []*Queue // those that have a copy, while others refused it
+// bundle is letters: neighbouring messages of one run that leave their queue, in a
+// page that is held for them. Mostly they left together.
+type bundle struct {
+	page        *queue.Page
+	run         uint64 // number of the run's, and the page's, first message
+	from, count uint32 // offsets in the page
+	reason      queue.Reason
+	again       bool     // they were refused before
+	took        []*Queue // those that have a copy, while others refused it
 }
 
-// size is how many bytes a copy of the message takes, about.
-func (l *letter) size() int {
-	envelope, header, body := l.page.Message(l.offset)
-	return len(envelope) + len(header) + len(body)
+// numbers are those of the letters from..to-1 of the bundle.
+func (b *bundle) numbers(from, to uint32) queue.Interval {
+	first := b.run + uint64(b.from)
+	return queue.Interval{First: first + uint64(from), End: first + uint64(to)}
+}
+
+// split takes the first n letters off.
+func (b *bundle) split(n uint32) bundle {
+	first := *b
+	first.count = n
+	b.from += n
+	b.count -= n
+	b.page.Hold()
+	return first
+}
+
+// appendLetter appends letter i of a bundle, which was refused by some queue and that
+// those in took have, to others like that.
+func appendLetter(letters []bundle, of *bundle, i uint32, took []*Queue) []bundle {
+	offset := of.from + i
+	if n := len(letters); n > 0 {
+		last := &letters[n-1]
+		if last.page == of.page && last.from+last.count == offset && last.reason == of.reason && slices.Equal(last.took, took) {
+			last.count++
+			return letters
+		}
+	}
+	of.page.Hold()
+	return append(letters, bundle{page: of.page, run: of.run, from: offset, count: 1, reason: of.reason, again: true, took: took})
 }
 
 // lettersAhead is how many letters a queue holds, besides those that are being
-// forwarded, before it makes more of what is leaving: about two batches.
+// forwarded, before it makes no more of what is leaving: at most two batches.
 const lettersAhead = queue.MaxRunMessages
 
 // lettersReadAhead is how many pages of leaving messages are asked for at a time.
@@ -51,7 +78,6 @@ func (q *Queue) departLocked() {
 		return
 	}
 	forwards := q.delays || q.settings.Load().deadLetters != nil
-	var numbers []uint64
 	for i := range q.fx.Dead {
 		d := &q.fx.Dead[i]
 		q.stats.Died[d.Reason] += uint64(d.Count)
@@ -59,8 +85,7 @@ func (q *Queue) departLocked() {
 			q.dead = append(q.dead, *d)
 			continue
 		}
-		numbers = d.AppendNumbers(numbers[:0])
-		if err := q.engine.SettleLeaving(numbers, &q.fx); err != nil {
+		if err := q.engine.SettleLeaving([]queue.Interval{d.Numbers()}, &q.fx); err != nil {
 			q.vhost.hosts.broken(q, err)
 		}
 	}
@@ -72,7 +97,11 @@ func (q *Queue) departLocked() {
 // fetchLocked makes letters of what is leaving, in order, up to the first message
 // whose page has to be read: it goes on from there when that is loaded.
 func (q *Queue) fetchLocked() {
-	for len(q.dead) > 0 && len(q.letters) < lettersAhead {
+	ahead := uint32(0)
+	for i := range q.letters {
+		ahead += q.letters[i].count
+	}
+	for len(q.dead) > 0 && ahead < lettersAhead {
 		d := &q.dead[0]
 		if d.Run.Page == nil {
 			for i := range min(len(q.dead), lettersReadAhead) {
@@ -80,27 +109,13 @@ func (q *Queue) fetchLocked() {
 			}
 			break
 		}
-		for i := range d.Count {
-			d.Run.Page.Hold()
-			offset := d.From + i
-			q.letters = append(q.letters, letter{d.Run.First + uint64(offset), d.Run.Page, int(offset), d.Reason, false, nil})
-		}
-		q.dead[0] = queue.Dead{}
+		d.Run.Page.Hold()
+		q.letters = append(q.letters, bundle{page: d.Run.Page, run: d.Run.First, from: d.From, count: d.Count, reason: d.Reason})
+		ahead += d.Count
+		*d = queue.Dead{}
 		q.dead = q.dead[1:]
 	}
 	if len(q.dead) == 0 {
 		q.dead = nil
 	}
-}
-
-// ccOf is the routing keys in the header CC.
-func ccOf(headers []byte) (keys []string) {
-	if _, _, ok := wire.LookupField(headers, "CC"); !ok {
-		return nil
-	}
-	table, err := wire.ParseTable(headers)
-	if err != nil {
-		return nil
-	}
-	return copiesIn(table)
 }

@@ -18,27 +18,25 @@ type death struct {
 	exchange, key string   // with which the message came to the queue
 	cc            []string // further keys, from its header CC
 	at            time.Time
+	expires       bool // it had an expiration
+	expiration    string
 }
 
 // keys are the routing keys with which the message came.
 func (d *death) keys() []string { return append([]string{d.key}, d.cc...) }
 
-// record writes the death into a message's properties: the x-death list with its
-// most recent entry first, the names of the first and the last death, and no
-// expiration. tracked says that the headers are already the broker's from an
-// earlier death; otherwise the client wrote what is there, and it counts for
-// nothing. It returns the list besides.
-func (d *death) record(properties []byte, tracked bool) (_ []byte, deaths wire.Array, _ *wire.Error) {
-	p, err := wire.ParseProperties(properties)
-	if err != nil {
-		return nil, nil, err
-	}
+// record writes the death into a message's headers: the x-death list with its most
+// recent entry first, and the names of the first and the last death. tracked says that
+// the headers are already the broker's from an earlier death; otherwise the client
+// wrote what is there, and it counts for nothing. It returns the list besides. The
+// message must lose its expiration.
+func (d *death) record(headers wire.Table, tracked bool) (_ wire.Table, deaths wire.Array) {
 	if tracked {
-		list, _ := p.Headers.Get("x-death")
+		list, _ := headers.Get("x-death")
 		deaths, _ = list.(wire.Array)
 	}
 	first := len(deaths) == 0
-	deaths = d.prepend(deaths, &p)
+	deaths = d.prepend(deaths)
 	set := wire.Table{
 		{Name: "x-death", Value: deaths},
 		{Name: "x-last-death-exchange", Value: d.exchange},
@@ -52,15 +50,12 @@ func (d *death) record(properties []byte, tracked bool) (_ []byte, deaths wire.A
 			wire.Field{Name: "x-first-death-reason", Value: d.reason.String()})
 	}
 	// The first of equal names wins when a table is sorted.
-	p.Headers = append(set, p.Headers...).Sorted()
-	p.Flags = p.Flags&^wire.FlagExpiration | wire.FlagHeaders
-	p.Expiration = ""
-	return wire.AppendProperties(nil, &p), deaths, nil
+	return append(set, headers...).Sorted(), deaths
 }
 
 // prepend adds the death to the list: an entry for the same queue and reason is
 // counted up and moved to the front, or a new one is put there.
-func (d *death) prepend(deaths wire.Array, p *wire.Properties) wire.Array {
+func (d *death) prepend(deaths wire.Array) wire.Array {
 	for i, entry := range deaths {
 		table, _ := entry.(wire.Table)
 		queue, _ := table.Get("queue")
@@ -72,8 +67,8 @@ func (d *death) prepend(deaths wire.Array, p *wire.Properties) wire.Array {
 		return append(wire.Array{countUp(table)}, rest...)
 	}
 	var entry wire.Table
-	if p.Has(wire.FlagExpiration) {
-		entry = append(entry, wire.Field{Name: "original-expiration", Value: p.Expiration})
+	if d.expires {
+		entry = append(entry, wire.Field{Name: "original-expiration", Value: d.expiration})
 	}
 	var keys wire.Array
 	for _, key := range d.keys() {

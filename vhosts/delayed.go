@@ -157,30 +157,17 @@ func delayIn(headers wire.Table) (delay int64, ok bool) {
 	return wire.Integer(value)
 }
 
-// resume routes a message that has waited long enough and makes its copy. It returns
-// false if it has no destination. The header x-delay is negative then, as RabbitMQ's
-// plugin makes it, so that the message is not delayed again.
-func (m *mailing) resume(i int, scratch *exchanges.Scratch[*Queue]) bool {
-	l, q := &m.letters[i], m.source
-	envelope, header, body := l.page.Message(l.offset)
-	e := wire.PublishView{ExchangeAndKey: envelope}
-	h, err := wire.ParseHeader(header)
-	var p wire.Properties
-	if err == nil {
-		p, err = wire.ParseProperties(h.Properties)
+// resume makes the stamp of a message with those headers that has waited long enough:
+// it goes where its exchange routes it now. The header x-delay is negative then, as
+// RabbitMQ's plugin makes it, so that the message is not delayed again.
+func (m *stamper) resume(headers wire.Table) {
+	s, e := &m.stamp, wire.PublishView{ExchangeAndKey: m.stamp.of.envelope}
+	s.exchange, s.key = m.source.name, string(e.RoutingKey())
+	if !s.of.rekeyed {
+		s.cc = append(copiesIn(headers), s.hidden...)
 	}
-	if err != nil {
-		// It was checked when it was published: only damage gets here.
-		q.vhost.hosts.log.Error("a delayed message cannot be read and is dropped", "vhost", q.vhost.name, "exchange", q.name, "error", err)
-		return false
-	}
-	var extra []string
-	hidden := l.page.Hidden(l.offset)
-	if !l.page.Rekeyed(l.offset) {
-		extra = append(copiesIn(p.Headers), hidden...)
-	}
-	for i := range p.Headers {
-		field := &p.Headers[i]
+	for i := range headers {
+		field := &headers[i]
 		switch delay, ok := delayIn(wire.Table{*field}); {
 		case ok && delay > 0 && delay == int64(int32(delay)):
 			field.Value = -int32(delay)
@@ -188,31 +175,8 @@ func (m *mailing) resume(i int, scratch *exchanges.Scratch[*Queue]) bool {
 			field.Value = -delay
 		}
 	}
-	properties := wire.AppendProperties(nil, &p)
-	header = wire.AppendHeader(nil, h.BodySize, properties)
-	route := q.vhost.routeTo(scratch, q.name, string(e.RoutingKey()), extra, properties)
-	if l.again {
-		route = route.rest(l.took)
-	}
-	if route.Nowhere() {
-		return len(l.took) > 0
-	}
-	var view wire.PropertyView
-	if view.Scan(properties) == nil {
-		route = route.For(PriorityOf(&view))
-	}
-	persistent := p.DeliveryMode == wire.Persistent && route.Durable
-	at := openPublication(&m.publications, route, persistent, len(envelope)+len(header)+len(body), m.pages())
-	page := m.publications[at].Page
-	if l.page.Died(l.offset) {
-		page.AppendDead(envelope, header, body, l.page.Rekeyed(l.offset))
-	} else {
-		page.Append(envelope, header, body)
-	}
-	page.Meet(lifetime(p.Expiration))
-	page.Hide(hidden)
-	m.copied(i, at)
-	return true
+	s.headers = wire.AppendTable(nil, headers)
+	s.envelope, s.died, s.rekeyed = s.of.envelope, s.of.died, s.of.rekeyed
 }
 
 // lifetime is the deadline that an expiration property sets from now on; none if it is
@@ -223,16 +187,4 @@ func lifetime(expiration string) queue.Deadline {
 		return queue.Deadline{}
 	}
 	return queue.After(uint64(ttl))
-}
-
-// copiesIn is the routing keys in the header CC.
-func copiesIn(headers wire.Table) (keys []string) {
-	value, _ := headers.Get("CC")
-	list, _ := value.(wire.Array)
-	for _, element := range list {
-		if key, ok := element.(string); ok {
-			keys = append(keys, key)
-		}
-	}
-	return keys
 }

@@ -65,20 +65,24 @@ func (q *Queue) limitLocked() bool {
 // queue, as many as are beyond the limits of this one, or a step of them: then it
 // reports that there may be more.
 func (q *Queue) dropWaitingLocked() (more bool) {
-	numbers := make([]uint64, 0, 1)
 	for dropped := 0; q.bounds.set && q.overLocked(); dropped++ {
 		if dropped == limitStep {
 			return true
 		}
+		var gone queue.Interval
 		switch {
 		case len(q.letters) > 0:
-			numbers = append(numbers[:0], q.letters[0].number)
-			q.letters[0].page.Release()
-			q.letters[0] = letter{}
-			q.letters = q.letters[1:]
+			b := &q.letters[0]
+			gone = b.numbers(0, 1)
+			b.from++
+			if b.count--; b.count == 0 {
+				b.page.Release()
+				q.letters = slices.Delete(q.letters, 0, 1)
+			}
 		case len(q.dead) > 0:
 			d := &q.dead[0]
-			numbers = append(numbers[:0], d.Run.First+uint64(d.From))
+			first := d.Numbers().First
+			gone = queue.Interval{First: first, End: first + 1}
 			d.From++
 			if d.Count--; d.Count == 0 {
 				q.dead = q.dead[1:]
@@ -87,7 +91,7 @@ func (q *Queue) dropWaitingLocked() (more bool) {
 			return false
 		}
 		q.stats.LettersLost++
-		if err := q.engine.SettleLeaving(numbers, &q.fx); err != nil {
+		if err := q.engine.SettleLeaving([]queue.Interval{gone}, &q.fx); err != nil {
 			q.vhost.hosts.broken(q, err)
 		}
 	}
@@ -166,9 +170,7 @@ func tellRefused(refused []refusal, w persistence.Waiter) *queue.Bitmap {
 	}
 	all := new(queue.Bitmap)
 	for i := range refused {
-		for word, bits := range refused[i].messages {
-			all[word] |= bits
-		}
+		all.SetAll(&refused[i].messages)
 	}
 	if r, ok := w.(RefusalWaiter); ok {
 		r.Refused(all)

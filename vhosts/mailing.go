@@ -4,12 +4,10 @@
 package vhosts
 
 import (
-	"bytes"
+	"iter"
 	"slices"
-	"time"
 
 	"github.com/lagomq/lagomq/amqp/wire"
-	"github.com/lagomq/lagomq/exchanges"
 	"github.com/lagomq/lagomq/vhosts/queue"
 )
 
@@ -23,8 +21,8 @@ func (q *Queue) forward() (again []*Queue) {
 	if q.blocked.Load() {
 		return nil
 	}
-	m := mailing{source: q, letters: q.takeLetters()}
-	if len(m.letters) == 0 {
+	m := mailing{source: q, bundles: q.takeLetters()}
+	if len(m.bundles) == 0 {
 		return nil
 	}
 	m.address(q.settings.Load().deadLetters)
@@ -43,28 +41,35 @@ func (q *Queue) forward() (again []*Queue) {
 }
 
 // takeLetters takes the first letters, as many as make about one run.
-func (q *Queue) takeLetters() (taken []letter) {
+func (q *Queue) takeLetters() (taken []bundle) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	size := 0
-	for len(taken) < queue.MaxRunMessages && size < queue.MaxRunBytes && len(q.letters) > 0 {
-		size += q.letters[0].size()
-		taken = append(taken, q.letters[0])
-		q.letters[0] = letter{}
-		q.letters = q.letters[1:]
+	most, size, whole := uint32(queue.MaxRunMessages), queue.MaxRunBytes, 0
+	for ; whole < len(q.letters) && most > 0 && size > 0; whole++ {
+		b := &q.letters[whole]
+		n, bytes := b.page.Leading(b.from, min(b.count, most), size)
+		most, size = most-n, size-bytes
+		if n < b.count {
+			taken = append(taken, b.split(n))
+			break
+		}
+		taken = append(taken, *b)
 	}
+	q.letters = slices.Delete(q.letters, 0, whole)
 	return taken
 }
 
 // putBackLocked counts what became of a mailing, and puts the letters back that were
 // refused, to be forwarded when there is room.
-func (q *Queue) putBackLocked(m *mailing, back []letter) {
-	for i := range m.letters {
-		switch {
-		case m.lost[i]:
-			q.stats.LettersLost++
-		case !m.waits[i]:
-			q.stats.DeadLettered[m.letters[i].reason]++
+func (q *Queue) putBackLocked(m *mailing, back []bundle) {
+	for first, b := range m.all() {
+		for letter := first; letter < first+b.count; letter++ {
+			switch {
+			case m.lost.Has(letter):
+				q.stats.LettersLost++
+			case !m.waits.Has(letter):
+				q.stats.DeadLettered[b.reason]++
+			}
 		}
 	}
 	if q.deleted {
@@ -82,147 +87,95 @@ func (q *Queue) putBackLocked(m *mailing, back []letter) {
 	q.dispatchLocked()
 }
 
-// mailing is a batch of letters on its way.
+// mailing is a batch of letters on its way, at most those of one run. They are
+// numbered from 0 on in their order.
 type mailing struct {
 	source       *Queue
-	letters      []letter
+	bundles      []bundle
 	publications []TxPublication
-	copies       [][]int // of each publication the letters that its messages are copies of
+	copies       [queue.MaxRunMessages]letterCopy
+	copied       queue.Bitmap // the letters that have a copy
 	refused      []mailRefusal
-	lost, waits  []bool // of each letter, whether it has nowhere to go, and whether some queue refused it
-	stamp        stamp  // of the last letter
-	header       []byte // of the last copy
+	lost, waits  queue.Bitmap // the letters that have nowhere to go, and those that some queue refused
 }
+
+// letterCopy says which message of which publication is the copy of a letter.
+type letterCopy struct{ publication, message uint16 }
 
 // mailRefusal is a refusal of messages of a mailing's publication.
 type mailRefusal struct {
 	refusal
-	publication int
+	publication uint16
+}
+
+// all is the bundles with the numbers of their first letters.
+func (m *mailing) all() iter.Seq2[uint32, *bundle] {
+	return func(yield func(uint32, *bundle) bool) {
+		first := uint32(0)
+		for i := range m.bundles {
+			if !yield(first, &m.bundles[i]) {
+				break
+			}
+			first += m.bundles[i].count
+		}
+	}
 }
 
 // address makes the publications. What has no destination is lost, as everything is
 // if there is no target: it was taken from the queue meanwhile.
 func (m *mailing) address(target *deadLetterTarget) {
-	var scratch exchanges.Scratch[*Queue]
-	now := time.Now()
-	m.lost, m.waits = make([]bool, len(m.letters)), make([]bool, len(m.letters))
-	for i := range m.letters {
-		if m.source.delays {
-			m.lost[i] = !m.resume(i, &scratch)
-		} else {
-			m.lost[i] = target == nil || !m.addressOne(i, target, &scratch, now)
+	stamper := stamper{source: m.source, target: target, now: m.source.vhost.hosts.timers.clock()}
+	for first, b := range m.all() {
+		if target == nil && !m.source.delays {
+			m.lost.SetRange(first, first+b.count)
+			continue
+		}
+		for i := range b.count {
+			if !m.copy(&stamper, first+i, b, b.from+i) {
+				m.lost.Set(first + i)
+			}
 		}
 	}
 }
 
-// addressOne routes a letter and makes its copy. It returns false if it has no
-// destination.
-func (m *mailing) addressOne(i int, target *deadLetterTarget, scratch *exchanges.Scratch[*Queue], now time.Time) bool {
-	l := &m.letters[i]
-	envelope, header, body := l.page.Message(l.offset)
+// copy routes a letter and makes its copy. It returns false if it has no destination.
+func (m *mailing) copy(stamper *stamper, letter uint32, b *bundle, offset uint32) bool {
+	envelope, header, body := b.page.Message(int(offset))
 	h, err := wire.ParseHeader(header)
-	if err == nil && !m.stamp.fits(l, envelope, h.Properties) {
-		err = m.stamp.make(m.source, target, l, envelope, h.Properties, scratch, now)
+	var s *stamp
+	if err == nil {
+		s, err = stamper.put(b, offset, envelope, h.Properties)
 	}
 	if err != nil {
 		// It was checked when it was published: only damage gets here.
 		q := m.source
-		q.vhost.hosts.log.Error("a dead letter cannot be read and is dropped", "vhost", q.vhost.name, "queue", q.name, "error", err)
+		q.vhost.hosts.log.Error("a letter cannot be read and is dropped", "vhost", q.vhost.name, "queue", q.name, "error", err)
 		return false
 	}
-	s := &m.stamp
-	route := s.route
-	if l.again {
-		route = route.rest(l.took).For(s.priority)
+	route := s.to
+	if b.again {
+		route = s.route.rest(b.took).For(s.priority)
 	}
 	if route.Nowhere() {
-		return len(l.took) > 0
+		return len(b.took) > 0
 	}
-	m.header = wire.AppendHeader(m.header[:0], h.BodySize, s.properties)
-	persistent := s.persistent && route.Durable
-	at := openPublication(&m.publications, route, persistent, len(s.envelope)+len(m.header)+len(body), m.pages())
+	at := openPublication(&m.publications, route, s.persistent && route.Durable, len(s.envelope)+len(s.header)+len(body), m.pages())
 	page := m.publications[at].Page
-	page.AppendDead(s.envelope, m.header, body, s.rekeyed)
+	m.copies[letter] = letterCopy{uint16(at), uint16(page.Len())}
+	m.copied.Set(letter)
+	copy(s.header[:wire.ContentHeaderSize], header)
+	if s.died {
+		page.AppendDead(s.envelope, s.header, body, s.rekeyed)
+	} else {
+		page.Append(s.envelope, s.header, body)
+	}
 	page.Meet(s.due)
 	page.Hide(s.hidden)
-	m.copied(i, at)
 	return true
-}
-
-// copied notes that a publication has a copy of a letter.
-func (m *mailing) copied(letter, publication int) {
-	if publication == len(m.copies) {
-		m.copies = append(m.copies, nil)
-	}
-	m.copies[publication] = append(m.copies[publication], letter)
 }
 
 // pages are where the pages of the copies come from.
 func (m *mailing) pages() *queue.Pages { return &m.source.vhost.hosts.pages.pages }
-
-// stamp is what the copy of a letter has in place of the original's envelope and
-// properties, and where it goes. Letters are often alike in all that decides this,
-// and then it is worked out once for all of them.
-type stamp struct {
-	fresh  bool // nothing else than what follows decided
-	from   letter
-	before struct{ envelope, properties []byte } // of the letter it was made for
-
-	envelope, properties []byte
-	hidden               []string // routing keys that nobody sees
-	rekeyed, persistent  bool
-	priority             Priority
-	route                *Route
-	due                  queue.Deadline // if the target delays it
-}
-
-// fits reports whether the stamp is the one for a letter too.
-func (s *stamp) fits(l *letter, envelope, properties []byte) bool {
-	return s.fresh && l.reason == s.from.reason &&
-		l.page.Died(l.offset) == s.from.page.Died(s.from.offset) && l.page.Rekeyed(l.offset) == s.from.page.Rekeyed(s.from.offset) &&
-		l.page.SameHidden(l.offset, s.from.page, s.from.offset) &&
-		bytes.Equal(envelope, s.before.envelope) && bytes.Equal(properties, s.before.properties)
-}
-
-// make works the stamp for a letter of queue q out.
-func (s *stamp) make(q *Queue, target *deadLetterTarget, l *letter, envelope, properties []byte, scratch *exchanges.Scratch[*Queue], now time.Time) *wire.Error {
-	*s = stamp{from: *l}
-	s.before.envelope, s.before.properties = envelope, properties
-	e := wire.PublishView{ExchangeAndKey: envelope}
-	d := death{queue: q.name, reason: l.reason, exchange: string(e.Exchange()), key: string(e.RoutingKey()), at: now}
-	var view wire.PropertyView
-	if err := view.Scan(properties); err != nil {
-		return err
-	}
-	if !l.page.Rekeyed(l.offset) {
-		d.cc = ccOf(view.Headers)
-	}
-	stamped, deaths, err := d.record(properties, l.page.Died(l.offset))
-	if err != nil {
-		return err
-	}
-	s.properties = stamped
-	key, cc := d.key, d.cc
-	if target.rekeyed {
-		key, cc = target.key, nil
-	} else {
-		s.hidden = l.page.Hidden(l.offset)
-		cc = append(cc, s.hidden...)
-	}
-	s.envelope = wire.AppendShortString(wire.AppendShortString(nil, target.exchange), key)
-	s.rekeyed = target.rekeyed || l.page.Rekeyed(l.offset)
-	s.persistent = view.DeliveryMode == wire.Persistent
-	s.priority = PriorityOf(&view)
-	route := q.vhost.routeTo(scratch, target.exchange, key, cc, stamped)
-	s.fresh = scratch.Constant()
-	if l.reason != queue.Rejected {
-		route = route.without(func(target *Queue) bool { return cycle(deaths, target.name) })
-	}
-	// Its delay was checked when it was published, or it is none.
-	route, s.due, _ = route.Postpone(view.Headers, false)
-	s.route = route.For(s.priority)
-	return nil
-}
 
 // post publishes the copies and takes the originals away, in one proposal; those of
 // refused copies stay. It returns the queues that have letters because they got
@@ -237,52 +190,57 @@ func (m *mailing) post() []*Queue {
 		p := &m.publications[i]
 		p.Page.Arrive(now)
 		for _, r := range o.put(p.Route, p.Page, p.Persistent) {
-			m.refused = append(m.refused, mailRefusal{r, i})
-			for n, letter := range m.copies[i] {
-				m.waits[letter] = m.waits[letter] || r.messages.Has(uint32(n))
+			m.refused = append(m.refused, mailRefusal{r, uint16(i)})
+		}
+	}
+	m.wait()
+	o.settle(&Settlement{Queue: m.source, forwarded: true, leaving: m.done()})
+	defer m.source.release()
+	if len(o.records) > 0 { // else it would be a barrier, for which the store commits
+		h.store.Propose(0, nil, o.records...)
+	}
+	return o.letters
+}
+
+// wait finds out which letters have a copy that was refused.
+func (m *mailing) wait() {
+	for i := range m.refused {
+		r := &m.refused[i]
+		for letter, c := range m.copies {
+			if m.copied.Has(uint32(letter)) && c.publication == r.publication && r.messages.Has(uint32(c.message)) {
+				m.waits.Set(uint32(letter))
 			}
 		}
 	}
-	numbers := make([]uint64, 0, len(m.letters))
-	for i := range m.letters {
-		if !m.waits[i] {
-			numbers = append(numbers, m.letters[i].number)
+}
+
+// done is the messages that are no longer leaving.
+func (m *mailing) done() (numbers []queue.Interval) {
+	for first, b := range m.all() {
+		end := first + b.count
+		for at := m.waits.NextClear(first, end); at < end; {
+			to := m.waits.NextSet(at, end)
+			numbers = append(numbers, b.numbers(at-first, to-first))
+			at = m.waits.NextClear(to, end)
 		}
 	}
-	if len(numbers) > 0 {
-		o.settle(&Settlement{Queue: m.source, Numbers: numbers, forwarded: true})
-		defer m.source.release()
-	}
-	h.store.Propose(0, nil, o.records...)
-	return o.letters
+	return numbers
 }
 
 // sort returns the letters that are to be forwarded again, knowing which queues have
 // their copy, and lets the others go.
-func (m *mailing) sort() (back []letter) {
-	for i := range m.publications {
-		for n, at := range m.copies[i] {
-			if !m.waits[at] {
-				continue
-			}
-			l := &m.letters[at]
-			l.again = true
-			for _, target := range m.publications[i].Route.Queues {
-				if !m.refusedBy(target, i, uint32(n)) {
-					l.took = append(slices.Clip(l.took), target)
-				}
-			}
+func (m *mailing) sort() (back []bundle) {
+	for first, b := range m.all() {
+		end := first + b.count
+		for letter := m.waits.NextSet(first, end); letter < end; letter = m.waits.NextSet(letter+1, end) {
+			back = appendLetter(back, b, letter-first, m.took(b.took, letter))
 		}
 	}
 	for i := range m.publications {
 		m.publications[i].Page.Release()
 	}
-	for i, l := range m.letters {
-		if m.waits[i] {
-			back = append(back, l)
-		} else {
-			l.page.Release()
-		}
+	for i := range m.bundles {
+		m.bundles[i].page.Release()
 	}
 	return back
 }
@@ -296,8 +254,17 @@ func (m *mailing) refusing() (names []string) {
 	return slices.Compact(names)
 }
 
-func (m *mailing) refusedBy(target *Queue, publication int, message uint32) bool {
-	return slices.ContainsFunc(m.refused, func(r mailRefusal) bool {
-		return r.queue == target && r.publication == publication && r.messages.Has(message)
-	})
+// took adds the queues that have taken a letter's copy, which others have refused, to
+// those that took it before.
+func (m *mailing) took(before []*Queue, letter uint32) []*Queue {
+	c := m.copies[letter]
+	took := slices.Clip(before)
+	for _, target := range m.publications[c.publication].Route.Queues {
+		if !slices.ContainsFunc(m.refused, func(r mailRefusal) bool {
+			return r.queue == target && r.publication == c.publication && r.messages.Has(uint32(c.message))
+		}) {
+			took = append(took, target)
+		}
+	}
+	return took
 }

@@ -177,7 +177,8 @@ type Settlement struct {
 	Requeue  bool
 	Failed   bool // with Requeue: their delivery counts as failed
 
-	forwarded bool // a dead letter: counted and credited when it began to leave
+	forwarded bool             // of letters, which were counted and credited when they began to leave
+	leaving   []queue.Interval // in the place of Numbers then
 }
 
 // TxPublication is a run of a transaction.

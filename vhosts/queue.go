@@ -49,7 +49,7 @@ type Queue struct {
 	exclusively *queue.Consumer // the exclusive consumer, if there is one
 	stats       QueueCounters
 	dead        []queue.Dead // messages that are leaving for the dead letter exchange, after those in letters
-	letters     []letter     // such messages that can be forwarded; those being forwarded are taken off
+	letters     []bundle     // such messages that can be forwarded; those being forwarded are taken off
 	bounds      bounds       // the limits of settings
 	crowded     bool         // more is beyond them than could leave in one step
 	steps       uint64       // changes of the limits, and of what is ready if there are some
@@ -308,7 +308,7 @@ func (q *Queue) settleLocked(s *Settlement) {
 	var err error
 	switch {
 	case s.forwarded:
-		err = q.engine.SettleLeaving(s.Numbers, &q.fx)
+		err = q.engine.SettleLeaving(s.leaving, &q.fx)
 	case s.Rejected:
 		q.stats.Rejected += n
 		err = q.engine.Expel(s.Numbers, queue.Rejected, &q.fx)

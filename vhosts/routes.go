@@ -203,3 +203,27 @@ func (v *VHost) newRoute(queues []*Queue, recorded []*Exchange) *Route {
 	r.rank()
 	return r
 }
+
+// ccOf is the routing keys in the header CC. headers are the contents of the table.
+func ccOf(headers []byte) []string {
+	if _, _, ok := wire.LookupField(headers, "CC"); !ok {
+		return nil
+	}
+	table, err := wire.ParseTable(headers)
+	if err != nil {
+		return nil
+	}
+	return copiesIn(table)
+}
+
+// copiesIn is the routing keys in the header CC.
+func copiesIn(headers wire.Table) (keys []string) {
+	value, _ := headers.Get("CC")
+	list, _ := value.(wire.Array)
+	for _, element := range list {
+		if key, ok := element.(string); ok {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}

@@ -138,6 +138,7 @@ func FuzzProperties(f *testing.F) {
 		}
 		// Rewriting must not fail on anything, and keep what it accepts valid.
 		replaced, removed := ReplaceReplyTo(nil, raw, name), RemoveHeader(nil, raw, name)
+		cleared := ReplaceHeaders(nil, raw, []byte{0, 0, 0, 0}, FlagExpiration)
 		if err != nil {
 			if err.ReplyText() != "INTERNAL_ERROR" {
 				t.Errorf("refused with %q", err.ReplyText())
@@ -148,6 +149,9 @@ func FuzzProperties(f *testing.F) {
 		checkSame(t, raw[2:], AppendProperties(nil, &p)[2:])
 		if again, err := scanProperties(replaced); err != nil || string(again.ReplyTo) != name[:min(len(name), maxShortString)] {
 			t.Errorf("after ReplaceReplyTo: %+v, %v", again, err)
+		}
+		if again, err := scanProperties(cleared); err != nil || len(again.Headers) > 0 || again.Has(FlagExpiration) {
+			t.Errorf("after ReplaceHeaders: %+v, %v", again, err)
 		}
 		again, err := scanProperties(removed)
 		if err != nil {

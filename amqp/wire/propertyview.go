@@ -44,6 +44,18 @@ func PlainProperties(raw []byte) (deliveryMode uint8, ok bool) {
 // [ParseProperties] accepts and allocates nothing on success. After an error v
 // holds nothing of use.
 func (v *PropertyView) Scan(raw []byte) *Error {
+	if err := v.Read(raw); err != nil {
+		return err
+	}
+	if !ValidTable(v.Headers) {
+		return errProperties
+	}
+	return nil
+}
+
+// Read is Scan for properties that have passed it before: the contents of the
+// headers table are not checked again.
+func (v *PropertyView) Read(raw []byte) *Error {
 	*v = PropertyView{}
 	if len(raw) < 2 {
 		return errProperties
@@ -62,9 +74,6 @@ func (v *PropertyView) Scan(raw []byte) *Error {
 		switch flag {
 		case FlagHeaders:
 			v.Headers = value[4:]
-			if !ValidTable(v.Headers) {
-				return errProperties
-			}
 		case FlagDeliveryMode:
 			v.DeliveryMode = value[0]
 		case FlagPriority:
@@ -159,6 +168,38 @@ func ReplaceReplyTo(dst, raw []byte, replyTo string) []byte {
 	dst = append(dst, raw[2:start]...)
 	dst = AppendShortString(dst, replyTo)
 	return append(dst, raw[end:]...)
+}
+
+// ReplaceHeaders appends property flags and a property list with headers, a table
+// with its length, in the place of the headers of raw, without the properties of the
+// flags without, and with everything else byte for byte as it is in raw. raw has passed
+// [PropertyView.Scan]; otherwise it is appended unchanged.
+func ReplaceHeaders(dst, raw, headers []byte, without uint16) []byte {
+	if len(raw) < 2 {
+		return append(dst, raw...)
+	}
+	start := len(dst)
+	present := binary.BigEndian.Uint16(raw) & flagsDefined
+	dst = binary.BigEndian.AppendUint16(dst, (present|FlagHeaders)&^without)
+	list := raw[2:]
+	for flags := present | FlagHeaders; flags != 0; {
+		flag := firstFlag(flags)
+		flags &^= flag
+		size, ok := 0, true
+		if present&flag != 0 {
+			size, ok = propertySize(flag, list)
+		}
+		switch {
+		case !ok:
+			return append(dst[:start], raw...)
+		case flag == FlagHeaders:
+			dst = append(dst, headers...)
+		case without&flag == 0:
+			dst = append(dst, list[:size]...)
+		}
+		list = list[size:]
+	}
+	return append(dst, list...)
 }
 
 // RemoveHeader appends property flags and a property list without the fields

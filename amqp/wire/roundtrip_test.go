@@ -178,6 +178,15 @@ func TestRewrite(t *testing.T) {
 		if got, want := RemoveHeader(prefix, raw, name), AppendProperties(prefix, &removed); !bytes.Equal(got, want) {
 			t.Fatalf("RemoveHeader(%q) = % x, want % x", name, got, want)
 		}
+
+		other := p
+		other.Headers = drawTable(t, 1)
+		without := rapid.SampledFrom([]uint16{0, FlagExpiration, FlagContentType | FlagClusterID}).Draw(t, "without")
+		other.Flags = (p.Flags | FlagHeaders) &^ without
+		headers := AppendTable(nil, other.Headers)
+		if got, want := ReplaceHeaders(prefix, raw, headers, without), AppendProperties(prefix, &other); !bytes.Equal(got, want) {
+			t.Fatalf("ReplaceHeaders = % x, want % x", got, want)
+		}
 	})
 }
 

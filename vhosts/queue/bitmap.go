@@ -27,6 +27,20 @@ func (b *Bitmap) SetRange(from, to uint32) {
 	}
 }
 
+// SetAll sets the bits that are set in other.
+func (b *Bitmap) SetAll(other *Bitmap) {
+	for w := range b {
+		b[w] |= other[w]
+	}
+}
+
+// ClearAll clears the bits that are set in other.
+func (b *Bitmap) ClearAll(other *Bitmap) {
+	for w := range b {
+		b[w] &^= other[w]
+	}
+}
+
 // Count is the number of set bits.
 func (b *Bitmap) Count() uint32 {
 	n := 0

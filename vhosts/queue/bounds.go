@@ -130,11 +130,8 @@ func (e *Engine) AppendHeld(level uint8, page *Page, stored any) *Run {
 // Admit makes count messages of a run from offset on, which were held back, ready.
 // Nothing behind them may have been handed out.
 func (e *Engine) Admit(r *Run, offset, count uint32) {
-	numbers := make([]uint64, count)
-	for i := range numbers {
-		numbers[i] = r.First + uint64(offset) + uint64(i)
-	}
-	_ = e.ReturnLeaving(numbers) // they are leaving
+	held := Dead{Run: r, From: offset, Count: count}
+	_ = e.ReturnLeaving([]Interval{held.Numbers()}) // they are leaving
 }
 
 // Refuse has count messages of a run from offset on, which were held back, leave for
@@ -145,7 +142,7 @@ func (e *Engine) Refuse(r *Run, offset, count uint32, dead bool, fx *Effects) {
 		fx.Dead = append(fx.Dead, d)
 		return
 	}
-	_ = e.SettleLeaving(d.AppendNumbers(nil), fx) // they are leaving
+	_ = e.SettleLeaving([]Interval{d.Numbers()}, fx) // they are leaving
 }
 
 // BodySize is the size of message i's body in bytes.

@@ -86,7 +86,7 @@ func (m *dueModel) apply(t *rapid.T) {
 	}
 	var gone []uint64
 	for _, d := range m.fx.Dead {
-		for _, number := range d.AppendNumbers(nil) {
+		for number := range d.Numbers().each() {
 			if end := m.end(number); end == 0 || end > m.now {
 				t.Fatalf("message %d is expelled at %d, but is due at %d", number, m.now, end)
 			}
@@ -100,7 +100,7 @@ func (m *dueModel) apply(t *rapid.T) {
 	m.asked = append(m.asked, m.fx.Stamps...)
 	m.loads = append(m.loads, m.fx.Loads...)
 	m.fx.Reset()
-	if err := m.engine.SettleLeaving(gone, &m.fx); err != nil {
+	if err := m.engine.SettleLeaving(intervals(gone), &m.fx); err != nil {
 		t.Fatal(err)
 	}
 	for _, r := range m.fx.Done {
@@ -383,10 +383,8 @@ func BenchmarkDue(b *testing.B) {
 						list := stamps[r.First]
 						e.Stamped(r, func(i int) Stamp { return list[i] })
 					}
-					var numbers []uint64
 					for _, d := range fx.Dead {
-						numbers = d.AppendNumbers(numbers[:0])
-						if err := e.SettleLeaving(numbers, &fx); err != nil {
+						if err := e.SettleLeaving([]Interval{d.Numbers()}, &fx); err != nil {
 							b.Fatal(err)
 						}
 					}

@@ -5,6 +5,7 @@ package queue
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 	"testing"
 )
@@ -239,4 +240,24 @@ func must(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// each is the numbers one by one.
+func (i Interval) each() iter.Seq[uint64] {
+	return func(yield func(uint64) bool) {
+		for n := i.First; n < i.End && yield(n); n++ {
+		}
+	}
+}
+
+// intervals is numbers in their order, with those that follow each other together.
+func intervals(numbers []uint64) (together []Interval) {
+	for _, n := range numbers {
+		if last := len(together) - 1; last >= 0 && together[last].End == n {
+			together[last].End++
+		} else {
+			together = append(together, Interval{n, n + 1})
+		}
+	}
+	return together
 }

@@ -3,10 +3,7 @@
 
 package queue
 
-import (
-	"fmt"
-	"slices"
-)
+import "fmt"
 
 // Messages leave a queue other than by an acknowledgement when they are rejected,
 // expire, are too many, or were delivered too often. Where they are to go is for
@@ -42,12 +39,10 @@ type Dead struct {
 	Reason      Reason
 }
 
-// AppendNumbers appends the messages' numbers.
-func (d *Dead) AppendNumbers(to []uint64) []uint64 {
-	for i := range d.Count {
-		to = append(to, d.Run.First+uint64(d.From+i))
-	}
-	return to
+// Numbers are the messages' numbers.
+func (d *Dead) Numbers() Interval {
+	first := d.Run.First + uint64(d.From)
+	return Interval{first, first + uint64(d.Count)}
 }
 
 // Expel makes unacked messages leave, in the order of numbers. A number that is
@@ -55,19 +50,38 @@ func (d *Dead) AppendNumbers(to []uint64) []uint64 {
 func (e *Engine) Expel(numbers []uint64, reason Reason, fx *Effects) (wrong error) {
 	for len(numbers) > 0 {
 		n := e.ofLevel(numbers)
-		l := e.find(Level(numbers[0]))
-		at := 0
-		for _, number := range numbers[:n] {
-			if l != nil {
-				at = max(0, l.dir.head.find(number, at))
-			}
-			if l == nil || at >= l.dir.head.len() || !l.holds(l.dir.head.at(at), number-l.dir.head.at(at).First) {
-				wrong = fmt.Errorf("message %d is expelled but not unacked", number)
-				continue
-			}
+		if l := e.find(Level(numbers[0])); l == nil {
+			wrong = cannotExpel(numbers[0])
+		} else if err := l.expelUnacked(numbers[:n], reason, fx); err != nil {
+			wrong = err
+		}
+		numbers = numbers[n:]
+	}
+	return wrong
+}
+
+func cannotExpel(number uint64) error {
+	return fmt.Errorf("message %d is expelled but not unacked", number)
+}
+
+func (l *log) expelUnacked(numbers []uint64, reason Reason, fx *Effects) (wrong error) {
+	for at := 0; len(numbers) > 0; {
+		at = max(0, l.dir.head.find(numbers[0], at))
+		n := 0
+		if at < l.dir.head.len() {
 			r := l.dir.head.at(at)
-			e.leave(r, uint32(number-r.First), 1, reason, fx)
-			e.unacked--
+			offset := numbers[0] - r.First // huge if the number lies below
+			for n < len(numbers) && numbers[n]-numbers[0] == uint64(n) && l.holds(r, offset+uint64(n)) {
+				n++
+			}
+			if n > 0 {
+				l.q.leave(r, uint32(offset), uint32(n), reason, fx)
+				l.q.unacked -= uint64(n)
+			}
+		}
+		if n == 0 {
+			wrong = cannotExpel(numbers[0])
+			n = 1
 		}
 		numbers = numbers[n:]
 	}
@@ -193,73 +207,62 @@ func (e *Engine) leave(r *Run, from, count uint32, reason Reason, fx *Effects) {
 
 // SettleLeaving takes leaving messages out of the queue for good: where they were
 // to go they are, or they go nowhere. A number that is not leaving is passed over
-// and reported.
-func (e *Engine) SettleLeaving(numbers []uint64, fx *Effects) error {
-	return e.stopLeaving(numbers, func(l *log, r *Run, offsets []uint32) {
+// and reported. The list, of intervals that are not empty, is used up.
+func (e *Engine) SettleLeaving(numbers []Interval, fx *Effects) error {
+	return e.stopLeaving(numbers, func(l *log, r *Run, stopped *Bitmap) {
 		before := r.liveBytes()
-		for _, offset := range offsets {
-			r.settled.Set(offset)
-		}
-		e.countGone(r, uint32(len(offsets)), before)
+		r.settled.SetAll(stopped)
+		e.countGone(r, stopped.Count(), before)
 		l.settled(r, fx)
 	})
 }
 
 // ReturnLeaving makes leaving messages ready again, at their places. A number that
-// is not leaving is passed over and reported.
-func (e *Engine) ReturnLeaving(numbers []uint64) error {
-	return e.stopLeaving(numbers, func(l *log, r *Run, offsets []uint32) {
+// is not leaving is passed over and reported. The list is used up, as by
+// SettleLeaving.
+func (e *Engine) ReturnLeaving(numbers []Interval) error {
+	return e.stopLeaving(numbers, func(l *log, r *Run, stopped *Bitmap) {
 		var back []uint64
-		for _, offset := range offsets {
-			if offset < r.sent {
-				back = append(back, r.First+uint64(offset))
+		for o := stopped.NextSet(0, r.Count); o < r.Count; o = stopped.NextSet(o+1, r.Count) {
+			if o < r.sent {
+				back = append(back, r.First+uint64(o))
 			}
 			if e.calendar != nil {
-				e.ready(r, offset)
+				e.ready(r, o)
 			}
 		}
-		slices.Sort(back)
 		l.returned.add(back)
-		l.ready += uint64(len(offsets))
+		l.ready += uint64(stopped.Count())
 	})
 }
 
 // stopLeaving takes the leaving mark off messages and calls what with them, run by
 // run.
-func (e *Engine) stopLeaving(numbers []uint64, what func(l *log, r *Run, offsets []uint32)) (wrong error) {
-	var offsets []uint32
+func (e *Engine) stopLeaving(numbers []Interval, what func(l *log, r *Run, stopped *Bitmap)) (wrong error) {
 	for len(numbers) > 0 {
+		first := &numbers[0].First
+		l := e.find(Level(*first))
 		var r *Run
-		before := uint64(0)
-		l := e.find(Level(numbers[0]))
 		if l != nil {
-			r = l.locate(numbers[0])
+			r = l.locate(*first)
 		}
-		if r != nil {
-			before = l.weighed(r)
-		}
-		offsets = offsets[:0]
-		for _, number := range numbers {
-			if r == nil || number < r.First || number >= r.end() || !r.isLeaving(uint32(number-r.First)) {
-				break
+		if r == nil || !r.isLeaving(uint32(*first-r.First)) {
+			wrong = fmt.Errorf("message %d is not leaving", *first)
+			if *first++; *first == numbers[0].End {
+				numbers = numbers[1:]
 			}
-			offset := uint32(number - r.First)
-			r.aside.away.Clear(offset)
-			r.aside.departs--
-			offsets = append(offsets, offset)
-			if r.aside.empty() {
-				r.aside = nil
-			}
-		}
-		if len(offsets) == 0 {
-			wrong = fmt.Errorf("message %d is not leaving", numbers[0])
-			numbers = numbers[1:]
 			continue
 		}
-		numbers = numbers[len(offsets):]
-		e.leaving -= uint64(len(offsets))
-		e.leavingBytes -= int64(len(offsets)) * r.averageBytes()
-		what(l, r, offsets)
+		before := l.weighed(r)
+		var stopped Bitmap
+		numbers = r.stopLeaving(numbers, &stopped)
+		n := stopped.Count()
+		if r.aside.departs -= n; r.aside.empty() {
+			r.aside = nil
+		}
+		e.leaving -= uint64(n)
+		e.leavingBytes -= int64(n) * r.averageBytes()
+		what(l, r, &stopped)
 		l.reweigh(r, before)
 		l.settleDown(r)
 		l.compact()
@@ -273,6 +276,28 @@ func (l *log) settleDown(r *Run) {
 	if len(l.dir.cold) > 0 && !r.someAway() {
 		l.q.thawed = append(l.q.thawed, r.First)
 	}
+}
+
+// stopLeaving takes the mark off those of the leading numbers that are leaving
+// messages of the run, notes them in stopped, and returns the others.
+func (r *Run) stopLeaving(numbers []Interval, stopped *Bitmap) []Interval {
+	for len(numbers) > 0 {
+		i := &numbers[0]
+		if i.First < r.First || i.First >= r.end() || !r.isLeaving(uint32(i.First-r.First)) {
+			break
+		}
+		from := uint32(i.First - r.First)
+		to, end := from+1, uint32(min(i.End, r.end())-r.First)
+		for to < end && r.isLeaving(to) {
+			to++
+		}
+		stopped.SetRange(from, to)
+		r.aside.away.ClearAll(stopped)
+		if i.First = r.First + uint64(to); i.First == i.End {
+			numbers = numbers[1:]
+		}
+	}
+	return numbers
 }
 
 // locate returns the run that holds a number, nil if there is none; a packed one is

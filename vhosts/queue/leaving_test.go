@@ -18,7 +18,7 @@ func TestLeavingRunKeepsItsHandle(t *testing.T) {
 	if n := e.ExpelReady([]uint64{5}, Expired, &fx); n != 1 {
 		t.Fatalf("%d messages leave", n)
 	}
-	must(t, e.SettleLeaving([]uint64{5}, &fx))
+	must(t, e.SettleLeaving([]Interval{{5, 6}}, &fx))
 	if len(fx.Marked) != 1 || fx.Marked[0].Stored == nil {
 		t.Errorf("what is settled cannot be stored: %d runs are marked", len(fx.Marked))
 	}

@@ -38,7 +38,7 @@ func (m *machine) leaving() map[string]func(*rapid.T) {
 				if d.Reason != r || d.Count == 0 {
 					t.Fatalf("%d messages leave for reason %s, want %s", d.Count, d.Reason, r)
 				}
-				dead = d.AppendNumbers(dead)
+				dead = slices.AppendSeq(dead, d.Numbers().each())
 			}
 			want := slices.DeleteFunc(m.model.leaving(), func(n uint64) bool { return slices.Contains(before, n) })
 			if !slices.Equal(dead, want) {
@@ -192,7 +192,7 @@ func (m *machine) leaving() map[string]func(*rapid.T) {
 				return slices.Contains(numbers, q.number)
 			})
 			m.step(t, func() {
-				if err := m.engine.SettleLeaving(numbers, &m.fx); err != nil {
+				if err := m.engine.SettleLeaving(intervals(numbers), &m.fx); err != nil {
 					t.Fatal(err)
 				}
 			})
@@ -207,7 +207,7 @@ func (m *machine) leaving() map[string]func(*rapid.T) {
 				}
 			}
 			m.step(t, func() {
-				if err := m.engine.ReturnLeaving(numbers); err != nil {
+				if err := m.engine.ReturnLeaving(intervals(numbers)); err != nil {
 					t.Fatal(err)
 				}
 			})

@@ -85,7 +85,7 @@ func (m *machine) expire(t *rapid.T, now uint64) (some bool) {
 // takeExpired takes it from the engine which messages have expired.
 func (m *machine) takeExpired(t *rapid.T, now uint64) {
 	for _, d := range m.fx.Dead {
-		for _, number := range d.AppendNumbers(nil) {
+		for number := range d.Numbers().each() {
 			q, end := m.model.find(number), m.end(number)
 			if q == nil || !q.isReady() && q.delayed == 0 || end == 0 || end > now || d.Reason != Expired {
 				t.Fatalf("at %d message %d expires, which is due at %d: %+v", now, number, end, q)

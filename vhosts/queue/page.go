@@ -210,6 +210,20 @@ func (p *Page) Len() int { return len(p.messages) }
 // Bytes is the size of the page's buffer in bytes: all parts of all messages.
 func (p *Page) Bytes() int { return len(p.buf) }
 
+// Leading returns how many of the messages from one on, at most most, are together no
+// larger than size bytes, but at least one, and how large these are.
+func (p *Page) Leading(from, most uint32, size int) (n uint32, bytes int) {
+	for _, m := range p.messages[from : from+most] {
+		more := m.envelopeLength() + int(m.header) + int(m.body)
+		if n > 0 && bytes+more > size {
+			break
+		}
+		n++
+		bytes += more
+	}
+	return n, bytes
+}
+
 // BodyBytes is the sum of the messages' body sizes.
 func (p *Page) BodyBytes() uint64 { return p.bodies }
 

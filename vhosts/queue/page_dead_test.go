@@ -99,3 +99,25 @@ func TestPageNothing(t *testing.T) {
 		t.Errorf("%d messages, nothing is %q %q %q, the last is %q", loaded.Len(), envelope, header, body, last)
 	}
 }
+
+// TestPageLeading checks how many messages are taken by their size.
+func TestPageLeading(t *testing.T) {
+	t.Parallel()
+	p := new(Page)
+	for _, body := range []string{"", "1", "22", "333", "4444"} {
+		p.Append([]byte("e"), []byte("h"), []byte(body)) // 2, 3, 4, 5 and 6 bytes
+	}
+	for _, test := range []struct {
+		from, most uint32
+		size       int
+		n          uint32
+		bytes      int
+	}{
+		{0, 5, 100, 5, 20}, {0, 5, 20, 5, 20}, {0, 5, 19, 4, 14}, {0, 3, 100, 3, 9}, {1, 4, 7, 2, 7}, {1, 4, 6, 1, 3}, {4, 1, 1, 1, 6},
+	} {
+		if n, bytes := p.Leading(test.from, test.most, test.size); n != test.n || bytes != test.bytes {
+			t.Errorf("of %d from %d on %d with %d bytes fit into %d, want %d with %d",
+				test.most, test.from, n, bytes, test.size, test.n, test.bytes)
+		}
+	}
+}

@@ -201,8 +201,8 @@ func (s *script) leaving() map[string]func(arguments) {
 		"expel-below": func(args arguments) {
 			s.printf("expelled %d\n", e.ExpelBelow(args.number(0), reasonOf(args[1]), &s.fx))
 		},
-		"settle-leaving": func(args arguments) { s.report(e.SettleLeaving(parseNumbers(args[0]), &s.fx)) },
-		"return-leaving": func(args arguments) { s.report(e.ReturnLeaving(parseNumbers(args[0]))) },
+		"settle-leaving": func(args arguments) { s.report(e.SettleLeaving(intervals(parseNumbers(args[0])), &s.fx)) },
+		"return-leaving": func(args arguments) { s.report(e.ReturnLeaving(intervals(parseNumbers(args[0])))) },
 		"load-leaving": func(arguments) {
 			for _, r := range s.dead {
 				e.Load(r, &s.fx)

@@ -178,7 +178,7 @@ func (s *script) print() error {
 	}
 	for _, d := range s.fx.Dead {
 		s.printf("%s:", d.Reason)
-		for _, n := range d.AppendNumbers(nil) {
+		for n := range d.Numbers().each() {
 			s.printf(" %s", NumberText(n))
 			if end := s.end(n); d.Reason == Expired && end > s.now && s.engine.Timed() && s.next != 0 {
 				return fmt.Errorf("message %s expires at %d, now is %d", NumberText(n), end, s.now)
