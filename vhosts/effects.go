@@ -175,27 +175,13 @@ func (q *Queue) answerEmptyLocked(gets []*queue.Consumer) {
 // loaded feeds back pages that a page reader has read from the store.
 func (q *Queue) loaded(pages []loadedPage) {
 	q.mu.Lock()
-	var cancelled []*queue.Consumer
-	var failed []*queue.Run
+	var read answers
 	for i := range pages {
-		p := &pages[i]
-		switch {
-		case q.deleted || p.run.Done() || errors.Is(p.err, persistence.ErrClosed):
-			// Nobody waits for it, or it never comes: then it stays asked for.
-		case p.err == nil:
+		if p := &pages[i]; !p.run.Done() && read.takeLocked(q, p.run, p.err) {
 			q.engine.Loaded(p.run, p.page)
-		case errors.Is(p.err, persistence.ErrDamaged):
-			cancelled = append(cancelled, q.breakLocked(p.err)...) // it stays asked for
-		default:
-			q.vhost.hosts.log.Error("cannot read messages, trying again",
-				"vhost", q.vhost.name, "queue", q.name, "error", p.err)
-			failed = append(failed, p.run)
 		}
 	}
-	if len(failed) > 0 {
-		// The disk may answer next time. Until then the runs stay asked for.
-		time.AfterFunc(loadRetry, func() { q.reload(failed) })
-	}
+	read.retryLocked(q, q.engine.LoadFailed)
 	if !q.deleted {
 		q.fetchLocked()
 		q.dispatchLocked()
@@ -208,21 +194,54 @@ func (q *Queue) loaded(pages []loadedPage) {
 			pages[i].page.Release()
 		}
 	}
-	tellCancelled(cancelled)
+	tellCancelled(read.cancelled)
 	if letters {
 		q.vhost.hosts.forwarder.forward(q)
 	}
 }
 
-// reload asks again for the pages of runs that could not be read.
-func (q *Queue) reload(failed []*queue.Run) {
-	q.mu.Lock()
-	for _, r := range failed {
-		q.engine.LoadFailed(r)
+// answers are what the store answered a queue that asked for parts of its runs.
+type answers struct {
+	cancelled []*queue.Consumer // as the queue went out of service
+	failed    []*queue.Run      // that could not be read
+}
+
+// takeLocked returns true if the answer for a run is there. Otherwise the run stays
+// asked for, until retryLocked's retry if it failed.
+func (a *answers) takeLocked(q *Queue, r *queue.Run, err error) bool {
+	switch {
+	case q.deleted || errors.Is(err, persistence.ErrClosed):
+		// Nobody waits for it, or it never comes.
+	case err == nil:
+		return true
+	case errors.Is(err, persistence.ErrDamaged):
+		a.cancelled = append(a.cancelled, q.breakLocked(err)...)
+	default:
+		q.vhost.hosts.log.Error("cannot read messages, trying again",
+			"vhost", q.vhost.name, "queue", q.name, "error", err)
+		a.failed = append(a.failed, r)
 	}
-	q.fetchLocked()
-	q.dispatchLocked()
-	q.unlock()
+	return false
+}
+
+// retryLocked has the runs that could not be read asked for again in a while, when the
+// disk may answer: again makes the engine do so.
+func (a *answers) retryLocked(q *Queue, again func(*queue.Run)) {
+	if len(a.failed) == 0 {
+		return
+	}
+	time.AfterFunc(loadRetry, func() {
+		q.mu.Lock()
+		defer q.unlock()
+		if q.deleted {
+			return
+		}
+		for _, r := range a.failed {
+			again(r)
+		}
+		q.fetchLocked()
+		q.dispatchLocked()
+	})
 }
 
 // loadRetry is how long a queue waits after a failed read before it reads again.

@@ -4,9 +4,7 @@
 package vhosts
 
 import (
-	"errors"
 	"fmt"
-	"time"
 
 	"github.com/lagomq/lagomq/persistence"
 	"github.com/lagomq/lagomq/vhosts/queue"
@@ -94,43 +92,17 @@ type loadedStamps struct {
 // stamped feeds back stamps that a page reader has read from the store.
 func (q *Queue) stamped(loaded []loadedStamps) {
 	q.mu.Lock()
-	var cancelled []*queue.Consumer
-	var failed []*queue.Run
+	var read answers
 	for i := range loaded {
-		l := &loaded[i]
-		switch {
-		case q.deleted || errors.Is(l.err, persistence.ErrClosed):
-			// Nobody waits for it, or it never comes: then it stays asked for.
-		case l.err == nil || l.run.Done():
+		if l := &loaded[i]; !q.deleted && l.run.Done() || read.takeLocked(q, l.run, l.err) {
 			q.engine.Stamped(l.run, func(i int) queue.Stamp { return l.stamps[i] })
-		case errors.Is(l.err, persistence.ErrDamaged):
-			cancelled = append(cancelled, q.breakLocked(l.err)...) // it stays asked for
-		default:
-			q.vhost.hosts.log.Error("cannot read when messages expire, trying again",
-				"vhost", q.vhost.name, "queue", q.name, "error", l.err)
-			failed = append(failed, l.run)
 		}
 	}
-	if len(failed) > 0 {
-		time.AfterFunc(loadRetry, func() { q.askAgain(failed) })
-	}
+	read.retryLocked(q, q.engine.StampsFailed)
 	now := q.vhost.hosts.timers.now()
 	q.wakeAtLocked(max(now, q.paceLocked(now))) // what is due of them leaves together with others
 	q.mu.Unlock()
-	tellCancelled(cancelled)
-}
-
-// askAgain asks again for the stamps of runs that could not be read.
-func (q *Queue) askAgain(failed []*queue.Run) {
-	q.mu.Lock()
-	defer q.unlock()
-	if q.deleted {
-		return
-	}
-	for _, r := range failed {
-		q.engine.StampsFailed(r)
-	}
-	q.dispatchLocked()
+	tellCancelled(read.cancelled)
 }
 
 // parseStamps returns the stamps of a run of count messages from their stored form.
