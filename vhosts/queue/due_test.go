@@ -20,6 +20,7 @@ type dueModel struct {
 	ttl     int64
 	stamps  []Stamp // of all messages, by number
 	ready   map[uint64]bool
+	delayed map[uint64]uint64 // until when
 	unacked []uint64
 	asked   []*Run
 	loads   []*Run
@@ -52,22 +53,41 @@ func (m *dueModel) page(r *Run) *Page {
 
 // expire expels what is due, as the shell does it: until nothing more is.
 func (m *dueModel) expire(t *rapid.T) {
+	m.resume(t)
 	for next := m.now; next != 0 && next <= m.now; {
 		next = m.engine.Expire(m.now, Expired, 3, &m.fx)
 		m.apply(t)
-		if next > m.now {
-			if want := m.first(); want != 0 && want < next && len(m.asked) == 0 {
-				t.Fatalf("at %d the next message is due at %d, Expire says %d", m.now, want, next)
-			}
-		} else if want := m.first(); next == 0 && want != 0 && len(m.asked) == 0 {
-			t.Fatalf("at %d the next message is due at %d, Expire says never", m.now, want)
+		if next != 0 && next <= m.now {
+			continue
+		}
+		next = earlier(next, m.engine.Resume(m.now, 3, &m.fx))
+		m.apply(t)
+		if want := m.first(); want != 0 && (next == 0 || want < next) && len(m.asked) == 0 {
+			t.Fatalf("at %d the next message is due at %d, Expire and Resume say %d", m.now, want, next)
 		}
 	}
 }
 
-// first is when the first ready message is due.
+// resume makes ready again what was delayed for long enough.
+func (m *dueModel) resume(t *rapid.T) {
+	for next := m.now; next != 0 && next <= m.now; {
+		next = m.engine.Resume(m.now, 3, &m.fx)
+		m.apply(t)
+	}
+	for number, until := range m.delayed {
+		if until <= m.now {
+			delete(m.delayed, number)
+			m.ready[number] = true
+		}
+	}
+}
+
+// first is when the first ready or delayed message is due.
 func (m *dueModel) first() (at uint64) {
 	for number := range m.ready {
+		at = earlier(at, m.end(number))
+	}
+	for number := range m.delayed {
 		at = earlier(at, m.end(number))
 	}
 	return at
@@ -90,10 +110,11 @@ func (m *dueModel) apply(t *rapid.T) {
 			if end := m.end(number); end == 0 || end > m.now {
 				t.Fatalf("message %d is expelled at %d, but is due at %d", number, m.now, end)
 			}
-			if !m.ready[number] {
+			if !m.ready[number] && m.delayed[number] == 0 {
 				t.Fatalf("message %d is expelled but was not ready", number)
 			}
 			delete(m.ready, number)
+			delete(m.delayed, number)
 			gone = append(gone, number)
 		}
 	}
@@ -136,6 +157,9 @@ func (m *dueModel) check(t *rapid.T) {
 	if got := m.engine.Ready(); got != uint64(len(m.ready)) {
 		t.Fatalf("%d messages ready, want %d", got, len(m.ready))
 	}
+	if got := m.engine.Delayed(); got != uint64(len(m.delayed)) {
+		t.Fatalf("%d messages delayed, want %d", got, len(m.delayed))
+	}
 	if len(m.asked) == 0 {
 		if first := m.first(); first != 0 && first <= m.now {
 			t.Fatalf("a message is ready at %d that was due at %d", m.now, first)
@@ -148,7 +172,7 @@ func (m *dueModel) check(t *rapid.T) {
 func TestDue(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		m := &dueModel{now: 1_700_000_000_000, ttl: -1, ready: map[uint64]bool{}}
+		m := &dueModel{now: 1_700_000_000_000, ttl: -1, ready: map[uint64]bool{}, delayed: map[uint64]uint64{}}
 		m.keeper = newKeeper(&m.engine)
 		l := standard
 		l.segmentRuns, l.hotRuns, l.aheadRuns, l.smallRuns, l.runMessages = 3, 2, 1, 1, 12
@@ -221,6 +245,27 @@ func TestDue(t *testing.T) {
 				for _, number := range back {
 					m.ready[number] = true
 				}
+				m.expire(t)
+			},
+			"delay": func(t *rapid.T) {
+				if len(m.unacked) == 0 {
+					t.Skip("nothing is unacked")
+				}
+				n := rapid.IntRange(1, len(m.unacked)).Draw(t, "count")
+				back, until := slices.Clone(m.unacked[:n]), m.now+rapid.Uint64Range(1, 30_000).Draw(t, "for")
+				m.unacked = m.unacked[n:]
+				m.engine.Count(back, true, -1, &m.fx)
+				if err := m.engine.Delay(back, until); err != nil {
+					t.Fatal(err)
+				}
+				for _, number := range back {
+					m.delayed[number] = until
+				}
+				m.expire(t)
+			},
+			"change": func(t *rapid.T) {
+				m.ttl = rapid.Int64Range(-1, 20_000).Draw(t, "milliseconds")
+				m.engine.SetTTL(m.ttl)
 				m.expire(t)
 			},
 			"settle": func(t *rapid.T) {
