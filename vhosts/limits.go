@@ -105,11 +105,11 @@ func (q *Queue) overLocked() bool {
 		b.mostBytes != unset && q.engine.LeavingBytes() > uint64(b.mostBytes)
 }
 
-// fits says whether the queue takes another message of that size.
-func (q *Queue) fits(size uint64) bool {
+// hasRoom says whether the queue takes another message, if that is small enough.
+func (q *Queue) hasRoom() bool {
 	b := &q.bounds
 	return (b.most == unset || int64(q.engine.Ready()) < b.most) &&
-		(b.mostBytes == unset || q.engine.ReadyBytes()+size <= uint64(b.mostBytes))
+		(b.mostBytes == unset || q.engine.ReadyBytes() <= uint64(b.mostBytes))
 }
 
 // refusal is which messages of a publication a queue has refused.
@@ -119,32 +119,46 @@ type refusal struct {
 	steps    uint64 // Queue.steps before
 }
 
+// fitting is how many messages of a page from one on the queue takes before one does
+// not fit.
+func (q *Queue) fitting(page *queue.Page, from uint32) (n uint32) {
+	b := &q.bounds
+	most, size := uint32(page.Len())-from, uint64(0)
+	if b.most != unset {
+		most = uint32(max(0, min(int64(most), b.most-int64(q.engine.Ready()))))
+	}
+	for ; n < most && b.mostBytes != unset; n++ {
+		if size += page.BodySize(int(from + n)); q.engine.ReadyBytes()+size > uint64(b.mostBytes) {
+			return n
+		}
+	}
+	return most
+}
+
 // takeLocked puts those messages of a publication at the end of a queue that
 // refuses what is too many which fit, one after the other: what a consumer takes at
 // once does not count for the next. It notes the others in the publication.
 func (q *Queue) takeLocked(p *Publication) {
 	n := uint32(p.page.Len())
 	dead := q.bounds.overflow == rejectPublishDLX && q.settings.Load().deadLetters != nil
-	fitting := func(i uint32) bool { return q.fits(p.page.BodySize(int(i))) }
 	first := uint32(0) // the first message that fits
-	for first < n && !fitting(first) {
+	for first < n && q.fitting(p.page, first) == 0 {
 		first++
 	}
 	refused := refusal{queue: q, steps: q.steps}
 	refused.messages.SetRange(0, first)
 	if first < n || dead {
 		run := q.engine.AppendHeld(q.level(p.priority), p.page, p.shareLocked(q))
-		for i := first; i < n; i++ {
-			if !fitting(i) {
+		for i := first; i < n; {
+			if fitting := q.fitting(p.page, i); fitting > 0 {
+				q.engine.Admit(run, i, fitting)
+				i += fitting
 				q.handOutLocked(0) // which may make room
+				continue
 			}
-			if fitting(i) {
-				q.engine.Admit(run, i, 1)
-			} else {
-				refused.messages.Set(i)
-			}
+			refused.messages.Set(i)
+			i++
 		}
-		q.handOutLocked(0)
 		for i := refused.messages.NextSet(0, n); i < n; {
 			end := refused.messages.NextClear(i, n)
 			q.engine.Refuse(run, i, end-i, dead, &q.fx)
@@ -226,7 +240,7 @@ func (q *Queue) roomLocked() {
 	if len(q.waiting) == 0 {
 		return
 	}
-	if q.deleted || !q.bounds.refuses() || q.fits(0) {
+	if q.deleted || !q.bounds.refuses() || q.hasRoom() {
 		for _, source := range q.waiting {
 			source.roomMade()
 		}
