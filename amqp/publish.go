@@ -85,7 +85,7 @@ func (ch *channel) examine() (route *vhosts.Route, header []byte, deliveryMode u
 		header = wire.ReplaceReplyTo(header[:wire.ContentHeaderSize:wire.ContentHeaderSize], header[wire.ContentHeaderSize:], ch.replyQueue.queue.Name())
 	}
 	if p.Has(wire.FlagExpiration) {
-		ttl, err := parseExpiration(string(p.Expiration))
+		ttl, err := expirationOf(p.Expiration)
 		if err != nil {
 			return nil, nil, 0, err
 		}
@@ -150,7 +150,22 @@ func unacceptableHeader(name string, value any) *wire.Error {
 // maxExpiration is RabbitMQ's cap of a message's expiration in milliseconds.
 const maxExpiration = 315_360_000_000
 
-// parseExpiration reads the expiration property: a decimal number of milliseconds.
+// expirationOf reads the expiration property.
+func expirationOf(text []byte) (uint64, *wire.Error) {
+	if len(text) == 0 || len(text) > 11 {
+		return parseExpiration(string(text))
+	}
+	value := uint64(0) // less than maxExpiration, having 11 digits
+	for _, c := range text {
+		if c < '0' || c > '9' {
+			return parseExpiration(string(text))
+		}
+		value = 10*value + uint64(c-'0')
+	}
+	return value, nil
+}
+
+// parseExpiration reads any expiration: a decimal number of milliseconds.
 func parseExpiration(s string) (uint64, *wire.Error) {
 	digits := s
 	if strings.HasPrefix(s, "-") || strings.HasPrefix(s, "+") {

@@ -4,6 +4,7 @@
 package amqp
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 
@@ -20,6 +21,8 @@ func TestCheckExpiration(t *testing.T) {
 		{"-01", "{value_negative,-1}"},
 		{"0315360000001", "{value_too_large,315360000001}"},
 		{"315360000000", ""},
+		{"99999999999", ""},
+		{"1234567890a", `{leftover_string,"a"}`},
 		{"315360000001", "{value_too_large,315360000001}"},
 		{strings.Repeat("9", 40), "{value_too_large," + strings.Repeat("9", 40) + "}"},
 		{"-1", "{value_negative,-1}"},
@@ -32,10 +35,10 @@ func TestCheckExpiration(t *testing.T) {
 		{"60s", `{leftover_string,"s"}`},
 		{"1 ", `{leftover_string," "}`},
 	} {
-		_, err := parseExpiration(c.value)
+		ttl, err := expirationOf([]byte(c.value))
 		if c.detail == "" {
-			if err != nil {
-				t.Errorf("%q: %v", c.value, err)
+			if want, _ := strconv.ParseUint(strings.TrimPrefix(c.value, "+"), 10, 64); err != nil || ttl != want {
+				t.Errorf("%q: %d, %v, want %d", c.value, ttl, err, want)
 			}
 			continue
 		}
