@@ -208,7 +208,7 @@ func (e *Engine) Resume(now uint64, most int, fx *Effects) (next uint64) {
 			done += l.resume(r, now, &ready, fx)
 		}
 	}
-	e.resume(&ready)
+	ready.putBack(e)
 	return next
 }
 
@@ -271,15 +271,15 @@ func (l *log) resumeOne(r *Run, offset uint32, ready *resumed) {
 	}
 }
 
-// resume completes what resumeOne has begun.
-func (e *Engine) resume(ready *resumed) {
-	slices.Sort(ready.numbers)
-	for numbers := ready.numbers; len(numbers) > 0; {
+// putBack completes what resumeOne has begun.
+func (s *resumed) putBack(e *Engine) {
+	slices.Sort(s.numbers)
+	for numbers := s.numbers; len(numbers) > 0; {
 		n := e.ofLevel(numbers)
 		e.find(Level(numbers[0])).returned.add(numbers[:n])
 		numbers = numbers[n:]
 	}
-	for _, w := range ready.weights {
+	for _, w := range s.weights {
 		w.l.reweigh(w.r, w.before)
 	}
 }
@@ -333,7 +333,7 @@ func (e *Engine) resumeAll() {
 		r.aside.delays, r.aside.watched = nil, 0
 	}
 	e.watches, e.delayed = nil, 0
-	e.resume(&ready)
+	ready.putBack(e)
 }
 
 // watchAll looks anew when delayed messages are to be looked at: the time to live has
