@@ -57,6 +57,29 @@ func TestQueue(t *testing.T) {
 	}
 }
 
+// TestQueueStatistics checks what is shown of how long messages were in a queue and of
+// its priorities.
+func TestQueueStatistics(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	_, ch := s.dial("guest", "/", "")
+	s.declare(ch, "q", true, false, amqp091.Table{"x-max-priority": 2})
+	s.publish(ch, "q", 3)
+	_, _, err := ch.Get("q", true)
+	s.must(err)
+	q := get[object](s, "/api/queues/%2F/q")
+	check(t, q, map[string]any{"backing_queue_status.priority_lengths": object{"0": 2., "1": 0., "2": 0.}, "time_in_queue_seconds.count": 1.})
+	waited := q["time_in_queue_seconds"].(object)
+	bounds, counts := waited["bounds"].([]any), waited["counts"].([]any)
+	if len(counts) != len(bounds)+1 || bounds[0] != 0.001 || bounds[1] != 0.004 {
+		t.Errorf("%d counts between bounds %v", len(counts), bounds)
+	}
+	s.declare(ch, "plain", true, false, nil)
+	if status, ok := get[object](s, "/api/queues/%2F/plain")["backing_queue_status"]; ok {
+		t.Errorf("a queue without priorities has %v", status)
+	}
+}
+
 func TestExclusiveQueueAndConsumer(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)

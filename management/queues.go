@@ -5,6 +5,7 @@ package management
 
 import (
 	"net/http"
+	"strconv"
 
 	"github.com/lagomq/lagomq/amqp"
 	"github.com/lagomq/lagomq/vhosts"
@@ -42,6 +43,7 @@ type queue struct {
 	Memory               uint64             `json:"memory"` // bytes
 	Storage              queueStorage       `json:"storage"`
 	Lifecycle            queueLifecycle     `json:"lifecycle"`
+	BackingStatus        *backingStatus     `json:"backing_queue_status,omitempty"` // of a queue with priorities
 	MessageStats         messageStats       `json:"message_stats"`
 	depth
 }
@@ -86,9 +88,41 @@ func newQueueLifecycle(q *vhosts.QueueStats) queueLifecycle {
 	return l
 }
 
+// backingStatus is what RabbitMQ 4.3 shows of a classic queue with priorities.
+type backingStatus struct {
+	PriorityLengths map[string]uint64 `json:"priority_lengths"` // ready messages by priority
+}
+
+// newBackingStatus shows how many messages of each priority are ready, nil if the
+// queue does not order by it.
+func newBackingStatus(ready []uint64) *backingStatus {
+	if ready == nil {
+		return nil
+	}
+	b := &backingStatus{make(map[string]uint64, len(ready))}
+	for priority, n := range ready {
+		b.PriorityLengths[strconv.Itoa(priority)] = n
+	}
+	return b
+}
+
+// newWaited shows how long messages were in a queue before they were handed out.
+func newWaited(w *vhosts.Waited) histogram {
+	h := histogram{Sum: float64(w.Sum) / 1e3}
+	for i, n := range w.Counts {
+		if bound, ok := vhosts.WaitedBound(i); ok {
+			h.Bounds = append(h.Bounds, float64(bound)/1e3)
+		}
+		h.Counts = append(h.Counts, int64(n))
+		h.Count += int64(n)
+	}
+	return h
+}
+
 // queueDetail is what is shown of a single queue.
 type queueDetail struct {
 	queue
+	TimeInQueue     histogram  `json:"time_in_queue_seconds"` // of messages, until they were handed out for the first time
 	ConsumerDetails []consumer `json:"consumer_details"`
 }
 
@@ -103,7 +137,8 @@ func (s *Server) newQueue(q *vhosts.QueueStats, owners map[uint64]*amqp.Connecti
 		MessagesRAM: q.ResidentMessages, MessagesPagedOut: q.Ready + q.Unacked + q.Delayed + q.Leaving - q.ResidentMessages,
 		MessageBytes: q.Bytes, MessageBytesRAM: q.ResidentBodies, MessageBytesPagedOut: q.Bytes - q.ResidentBodies,
 		Memory: q.Resident + uint64(q.Packed), Storage: queueStorage{q.Runs, q.Packed, q.Resident}, Lifecycle: newQueueLifecycle(q),
-		MessageStats: newMessageStats(&counts, rates), depth: newDepth(&counts, rates),
+		BackingStatus: newBackingStatus(q.Priorities),
+		MessageStats:  newMessageStats(&counts, rates), depth: newDepth(&counts, rates),
 	}
 	if p := q.Policies; p != (vhosts.AppliedPolicies{}) {
 		view.Policy, view.OperatorPolicy, view.EffectivePolicy = textOrNull(p.Policy()), textOrNull(p.OperatorPolicy()), tableJSON(p.Definition())
@@ -156,7 +191,7 @@ func (s *Server) queue(r *http.Request) (any, error) {
 		return nil, errNotFound
 	}
 	connections := s.options.AMQP.Connections()
-	view := queueDetail{s.newQueue(&stats, byID(connections)), nil}
+	view := queueDetail{queue: s.newQueue(&stats, byID(connections)), TimeInQueue: newWaited(&stats.Counters.Waited)}
 	view.ConsumerDetails = s.consumersOf(inVHost(connections, v.Name()),
 		func(c *amqp.ConsumerStats) bool { return c.Queue == stats.Name })
 	return single(r, view)

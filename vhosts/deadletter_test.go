@@ -40,6 +40,9 @@ func (b *broker) post(t testing.TB, exchange, key string, p wire.Properties, bod
 	if route.Err != nil {
 		t.Fatal(route.Err)
 	}
+	if p.Has(wire.FlagPriority) {
+		route = route.For(Priority(p.Priority))
+	}
 	page := b.pages.New()
 	for _, body := range bodies {
 		page.Append(view.ExchangeAndKey, wire.AppendHeader(nil, uint64(len(body)), wire.AppendProperties(nil, &p)), []byte(body))

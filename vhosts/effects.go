@@ -45,26 +45,34 @@ func (q *Queue) handOutLocked(at uint64) {
 		q.dispatchTimedLocked(at)
 		return
 	}
-	q.dealLocked()
+	q.dealLocked(at)
 }
 
 // dealLocked hands out what can be handed out, whether it is due or not.
-func (q *Queue) dealLocked() {
+func (q *Queue) dealLocked(at uint64) {
 	for more := true; more; {
 		more = q.engine.Dispatch(&q.fx)
-		q.applyLocked()
+		q.applyAtLocked(at)
 	}
 }
 
 // applyLocked carries out the effects of the steps since the last call:
 // deliveries first, then what the store has to know, then pages to load.
-func (q *Queue) applyLocked() {
+func (q *Queue) applyLocked() { q.applyAtLocked(0) }
+
+// applyAtLocked is applyLocked at a time, 0 for the current one.
+func (q *Queue) applyAtLocked(at uint64) {
 	defer q.fx.Reset() // also if a sink panics: nothing is delivered twice
-	if q.timeouts.shortest > 0 && len(q.fx.Deliveries) > 0 {
-		q.markLocked()
-	}
-	for i := range q.fx.Deliveries {
-		q.deliverLocked(&q.fx.Deliveries[i])
+	if len(q.fx.Deliveries) > 0 {
+		if at == 0 {
+			at = q.vhost.hosts.timers.now()
+		}
+		if q.timeouts.shortest > 0 {
+			q.markLocked()
+		}
+		for i := range q.fx.Deliveries {
+			q.deliverLocked(&q.fx.Deliveries[i], at)
+		}
 	}
 	q.answerEmptyLocked(q.fx.Empty)
 	q.departLocked()
@@ -134,7 +142,7 @@ const keptRecords = 4096
 
 // deliverLocked hands one delivery to its sink, or returns its messages if the
 // channel is gone.
-func (q *Queue) deliverLocked(d *queue.Delivery) {
+func (q *Queue) deliverLocked(d *queue.Delivery, now uint64) {
 	n := uint64(d.Count)
 	if !d.Consumer.Sink.Deliver(d) {
 		if d.Consumer.NoAck {
@@ -151,6 +159,7 @@ func (q *Queue) deliverLocked(d *queue.Delivery) {
 	if d.Redelivered {
 		q.stats.Redelivered += n
 	}
+	q.stats.Waited.observe(d, now)
 	switch {
 	case d.Get && d.Consumer.NoAck:
 		q.stats.GotNo += n

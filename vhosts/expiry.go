@@ -32,9 +32,9 @@ func (q *Queue) dispatchTimedLocked(now uint64) {
 	if _, all := q.expireLocked(now - 1); !all {
 		return // some of what is ready is due
 	}
-	q.dealLocked()
+	q.dealLocked(now)
 	if some, _ := q.expireLocked(now); some {
-		q.dealLocked() // who waited for the page of what has expired gets what comes after it
+		q.dealLocked(now) // who waited for the page of what has expired gets what comes after it
 	}
 }
 

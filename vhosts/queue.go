@@ -83,6 +83,8 @@ type QueueCounters struct {
 	Redelivered  uint64 // of the delivered and got ones, those delivered before
 	Deduplicated uint64 // not taken, as duplicates
 
+	Waited Waited // how long messages were there before they were handed out
+
 	Refused uint64 // publishes that were refused as the queue had no room
 
 	// Died counts messages that left the queue for each reason, DeadLettered those of

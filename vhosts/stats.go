@@ -19,6 +19,7 @@ type QueueStats struct {
 	Durable, AutoDelete, Exclusive bool
 	Owner                          uint64 // connection of an exclusive queue, 0 for others
 	Arguments                      wire.Table
+	Priorities                     []uint64 // of a queue that orders by priority, how many messages of each are ready; nil if all are of one
 	Ready, Unacked, Bytes          uint64
 	Delayed                        uint64 // messages that came back and wait before they are ready again
 	Leaving                        uint64 // messages on their way to the dead letter exchange: none of the three
@@ -60,7 +61,22 @@ func (q *Queue) Stats() QueueStats {
 		Consumers: len(q.engine.Consumers()), ExclusiveConsumer: q.exclusively != nil, SingleActive: q.singleActiveLocked(),
 		Counters: q.stats, IdleSince: q.idleSince, Damaged: q.damaged,
 		Policies: q.settings.Load().policies, LettersWaitFor: obstacles, Oldest: oldest,
+		Priorities: q.readyByPriorityLocked(),
 	}
+}
+
+// readyByPriorityLocked counts ready messages by priority. Quorum queues all have
+// levels: their messages are counted once they use several.
+func (q *Queue) readyByPriorityLocked() []uint64 {
+	highest := q.settings.Load().priorities
+	if highest == 0 || q.Quorum() && q.engine.Levels() < 2 {
+		return nil
+	}
+	ready := make([]uint64, highest+1)
+	for level := range ready {
+		ready[level] = q.engine.ReadyOf(uint8(level))
+	}
+	return ready
 }
 
 // QueueStats takes a snapshot of every queue, by name.

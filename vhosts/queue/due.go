@@ -19,7 +19,7 @@ import "slices"
 
 // The index looks window milliseconds ahead, and looks again when half of that is
 // over.
-const window = 8000
+const window = 16_000
 
 // noTTL is the time to live of messages that do not expire by the queue's.
 const noTTL = ^uint64(0)
@@ -31,10 +31,14 @@ type calendar struct {
 	old     uint64 // what arrived up to here had outlived ttl at the last Expire
 	passed  uint64 // the latest time of an Expire: dates up to then have been taken out of near
 	asking  int    // runs whose stamps were asked for
-	near    dates  // messages that are due before horizon, and perhaps some that are gone
+	near    agenda // messages that are due before horizon, and perhaps some that are gone
 	horizon uint64 // of each run, messages due before it are in near, unless due says otherwise
 	far     uint64 // the earliest due of all runs, or something earlier; 0 if nothing is due
 }
+
+// mostNear is how many dates near has before the engine looks ahead no further, so that
+// it costs no memory to be late.
+const mostNear = 1 << 20
 
 // mostAsked is for how many runs' stamps an engine asks at a time.
 const mostAsked = 4096
@@ -84,18 +88,18 @@ func (e *Engine) Expire(now uint64, reason Reason, most int, fx *Effects) (next 
 		return 0
 	}
 	if e.Ready()+e.unacked+e.leaving+e.delayed == 0 {
-		c.near, c.far = nil, 0 // nothing is left of it
+		c.near, c.far = agenda{}, 0 // nothing is left of it
 	}
 	expelled := 0
 	c.passed = max(c.passed, now)
-	if c.far != 0 && now+window/2 >= c.far && c.asking < mostAsked/2 {
+	if now+window/2 >= c.far && c.looks() {
 		e.lookAhead(now, fx)
 	}
 	var numbers []uint64
-	for len(c.near) > 0 && c.near[0].at <= now && expelled < most {
+	for at := c.near.next(now); at != 0 && at <= now && expelled < most; at = c.near.next(now) {
 		numbers = numbers[:0]
-		for at := c.near[0].at; len(c.near) > 0 && c.near[0].at == at && len(numbers) < MaxRunMessages; {
-			d := c.near.pop()
+		for soon := &c.near.soon; len(*soon) > 0 && (*soon)[0].at == at && len(numbers) < MaxRunMessages; {
+			d := soon.pop()
 			for i := range d.count {
 				numbers = append(numbers, d.first+uint64(i))
 			}
@@ -112,13 +116,18 @@ func (e *Engine) Expire(now uint64, reason Reason, most int, fx *Effects) (next 
 			}
 		}
 	}
-	if len(c.near) > 0 {
-		next = earlier(next, max(now, c.near[0].at))
+	if at := c.near.next(now); at != 0 {
+		next = earlier(next, max(now, at))
 	}
-	if c.far != 0 && c.asking < mostAsked/2 {
+	if c.looks() {
 		next = earlier(next, max(now+1, c.far-min(c.far, window/2)))
 	}
 	return next
+}
+
+// looks says whether there is anything to look ahead for, and room for it.
+func (c *calendar) looks() bool {
+	return c.far != 0 && c.asking < mostAsked/2 && c.near.len() < mostNear
 }
 
 // expireOld expels ready messages that arrived up to the time old, oldest first. It
@@ -151,9 +160,12 @@ func (l *log) expireOld(old uint64, most int, reason Reason, fx *Effects) (n int
 // lookAhead takes what is due within the window into near.
 func (e *Engine) lookAhead(now uint64, fx *Effects) {
 	c := e.calendar
-	c.horizon, c.far = now+window, 0
+	if c.far >= c.horizon { // otherwise a look that has asked for as much as it may goes on
+		c.horizon = now + window
+	}
+	c.far = 0
 	look := func(r *Run) {
-		if r.due != 0 && r.due < c.horizon && !r.Done() {
+		if r.due != 0 && r.due < c.horizon && !r.Done() && c.near.len() < mostNear {
 			e.lookAt(r, fx)
 		}
 		if !r.Done() && !r.asked {
@@ -165,7 +177,7 @@ func (e *Engine) lookAhead(now uint64, fx *Effects) {
 			look(r)
 		}
 		for _, s := range l.dir.cold {
-			if s.due != 0 && s.due < c.horizon && c.asking < mostAsked {
+			if s.due != 0 && s.due < c.horizon && c.asking < mostAsked && c.near.len() < mostNear {
 				s.unpack(e.Keeper)
 			}
 			c.far = earlier(c.far, s.due)
@@ -279,7 +291,7 @@ func (e *Engine) Stamped(r *Run, stamp func(i int) Stamp) {
 		e.watch(r)
 	}
 	if old == 0 {
-		e.level(Level(r.First)).repack(r.First)
+		e.level(Level(r.First)).packLater(r.First)
 	}
 }
 

@@ -42,8 +42,9 @@ type Engine struct {
 	dropped []*Page // let go of, to be released by ReleasePages
 	// thawed are numbers in segments that may be packed again then, but not before:
 	// effects refer to the handles of their runs.
-	thawed  []uint64
-	joining bool // Scattered gave out runs that are neither gathered nor scattered yet
+	thawed   []uint64
+	thawedAt uint64 // calendar.passed when the first of them came
+	joining  bool   // Scattered gave out runs that are neither gathered nor scattered yet
 
 	calendar *calendar // nil if no message of the queue ever becomes due
 	watches  dates     // of runs with delayed messages, when Resume is to look at them; some may be over, see watched

@@ -274,7 +274,7 @@ func (e *Engine) stopLeaving(numbers []Interval, what func(l *log, r *Run, stopp
 // run's messages is away.
 func (l *log) settleDown(r *Run) {
 	if len(l.dir.cold) > 0 && !r.someAway() {
-		l.q.thawed = append(l.q.thawed, r.First)
+		l.packLater(r.First)
 	}
 }
 
@@ -299,6 +299,37 @@ func (r *Run) stopLeaving(numbers []Interval, stopped *Bitmap) []Interval {
 	}
 	return numbers
 }
+
+// packLater has the segment that holds number packed again by ReleasePages, if it is in
+// one.
+func (l *log) packLater(number uint64) {
+	i := l.dir.segmentOf(number)
+	if i == len(l.dir.cold) || number < l.dir.cold[i].first || l.dir.cold[i].thawed {
+		return
+	}
+	e := l.q
+	if len(e.thawed) == 0 && e.calendar != nil {
+		e.thawedAt = e.calendar.passed
+	}
+	l.dir.cold[i].thawed = true
+	e.thawed = append(e.thawed, number)
+}
+
+// packThawed packs the segments that can be packed again. While messages expire all over
+// the queue, most segments are needed again in a moment: then they stay for thawTime.
+func (e *Engine) packThawed() {
+	c := e.calendar
+	if len(e.thawed) == 0 || c != nil && c.near.len() > 0 && c.passed-e.thawedAt < thawTime {
+		return
+	}
+	for _, number := range e.thawed {
+		e.level(Level(number)).repack(number)
+	}
+	e.thawed = nil
+}
+
+// thawTime is in milliseconds.
+const thawTime = 1000
 
 // locate returns the run that holds a number, nil if there is none; a packed one is
 // unpacked with its segment.
@@ -326,7 +357,10 @@ func (l *log) locate(number uint64) *Run {
 // cursor does.
 func (l *log) repack(number uint64) {
 	i := l.dir.segmentOf(number)
-	if l.q.joining || i == len(l.dir.cold) || number < l.dir.cold[i].first {
+	if i == len(l.dir.cold) || number < l.dir.cold[i].first {
+		return
+	}
+	if l.dir.cold[i].thawed = false; l.q.joining {
 		return
 	}
 	for _, r := range l.dir.cold[i].warm.all() {

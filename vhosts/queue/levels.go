@@ -65,6 +65,17 @@ func (e *Engine) level(level uint8) *log {
 	return l
 }
 
+// ReadyOf is the number of ready messages of a level.
+func (e *Engine) ReadyOf(level uint8) uint64 {
+	if l := e.find(level); l != nil {
+		return l.ready
+	}
+	return 0
+}
+
+// Levels is how many levels were ever used.
+func (e *Engine) Levels() int { return len(e.levels) }
+
 // readiest returns the highest level with ready messages, nil if there is none.
 func (e *Engine) readiest() *log {
 	for _, l := range e.levels {

@@ -27,6 +27,7 @@ type segment struct {
 	bytes      uint64 // their body bytes, see Run.liveBytes
 	due        uint64 // when the first message of packed runs is due, 0 if none is
 	delays     bool   // some messages of packed runs are delayed
+	thawed     bool   // it is in Engine.thawed
 	small      int    // packed runs that may be joined and were not looked at for it
 	warm       runs   // runs after the packed ones
 }

@@ -132,12 +132,7 @@ func (e *Engine) dropPage(r *Run) {
 // call. Called after the effects of those steps have been carried out, as their
 // deliveries refer to pages.
 func (e *Engine) ReleasePages() {
-	for _, number := range e.thawed {
-		if l := e.find(Level(number)); l != nil {
-			l.repack(number)
-		}
-	}
-	e.thawed = nil
+	e.packThawed()
 	for i, p := range e.dropped {
 		p.Release()
 		e.dropped[i] = nil
