@@ -89,6 +89,7 @@ func (o *options) register(cmd *cobra.Command) {
 	f.StringSliceVarP(&o.flags, "flag", "f", nil, "message flag, persistent or mandatory; may be repeated")
 	f.IntVar(&o.priorities, "priorities", 0, "give messages random priorities, this many different ones from 0 on (0 for none)")
 	f.IntVar(&o.expiration, "expiration", 0, "let messages expire after this many milliseconds (0 for never)")
+	f.IntVar(&o.expirationMax, "expiration-max", 0, "let each message expire after a random time, from --expiration up to this many milliseconds")
 	f.IntVarP(&o.confirm, "confirm", "c", 0, "publisher confirms, with at most this many messages open (0 for none)")
 	f.IntVarP(&o.prefetch, "qos", "q", 0, "prefetch per consumer (0 for no limit)")
 	f.IntVarP(&o.multiAckEvery, "multi-ack-every", "A", 0, "acknowledge this many messages at once")

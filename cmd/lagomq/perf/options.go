@@ -37,6 +37,7 @@ type options struct {
 	flags         []string
 	priorities    int // how many different ones the messages have; 0 for none at all
 	expiration    int // milliseconds, 0 for none
+	expirationMax int // milliseconds; 0 if all messages have the same expiration
 	confirm       int // window; 0 for no confirms
 	prefetch      int
 	multiAckEvery int
@@ -77,6 +78,7 @@ func (o *options) limits() []limit {
 		{"confirm", o.confirm, 0, 1 << 24},
 		{"priorities", o.priorities, 0, 256},
 		{"expiration", o.expiration, 0, 1<<31 - 1},
+		{"expiration-max", o.expirationMax, 0, 1<<31 - 1},
 		{"qos", o.prefetch, 0, 1<<16 - 1},
 		{"multi-ack-every", o.multiAckEvery, 0, 1 << 30},
 		{"time", o.seconds, 0, 1 << 30},
@@ -125,6 +127,9 @@ func (o *options) complete() error {
 	}
 	if !o.autoAck && o.prefetch > 0 && o.multiAckEvery > o.prefetch {
 		problem("--multi-ack-every %d is more than --qos %d: acknowledgements would never be due", o.multiAckEvery, o.prefetch)
+	}
+	if o.expirationMax > 0 && o.expirationMax < o.expiration {
+		problem("--expiration-max %d is less than --expiration %d", o.expirationMax, o.expiration)
 	}
 	if o.drainTimeout <= 0 {
 		problem("--drain-timeout is not positive")

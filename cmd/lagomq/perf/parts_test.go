@@ -8,6 +8,8 @@ import (
 	"maps"
 	"math"
 	"math/rand/v2"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -236,6 +238,44 @@ func TestPriorities(t *testing.T) {
 		if want := map[uint8]bool{0: true, 1: true, 2: true, 3: true}; !maps.Equal(seen, want) {
 			t.Errorf("priorities are %v, want %v", seen, want)
 		}
+	}
+}
+
+// Messages expire after random times between those asked for, with and without
+// priorities.
+func TestExpirations(t *testing.T) {
+	t.Parallel()
+	for priorities := range 2 {
+		o := &options{size: 3, priorities: priorities, expiration: 98, expirationMax: 101}
+		p := &producer{limit: maxSequence, random: rand.New(rand.NewPCG(1, 2)), message: newMessage(o, 1, maxFrame, "", "q")}
+		seen := map[int]bool{}
+		for frames := p.append(nil, 200, 0); len(frames) > 0; frames = frames[len(p.frames):] {
+			_, n, _ := wire.ParseFrame(frames, maxFrame)
+			content, _, err := wire.ParseFrame(frames[n:], maxFrame)
+			if err != nil {
+				t.Fatal(err)
+			}
+			h, err := wire.ParseHeader(content.Payload)
+			if err != nil {
+				t.Fatal(err)
+			}
+			properties, err := wire.ParseProperties(h.Properties)
+			if err != nil {
+				t.Fatal(err)
+			}
+			expiration, bad := strconv.Atoi(properties.Expiration)
+			if bad != nil || len(properties.Expiration) != 3 {
+				t.Fatalf("expiration %q", properties.Expiration)
+			}
+			seen[expiration] = true
+		}
+		if want := map[int]bool{98: true, 99: true, 100: true, 101: true}; !maps.Equal(seen, want) {
+			t.Errorf("messages expire after %v ms, want %v", seen, want)
+		}
+	}
+	o := options{expiration: 2, expirationMax: 1}
+	if err := o.complete(); err == nil || !strings.Contains(err.Error(), "--expiration-max 1 is less than --expiration 2") {
+		t.Errorf("a range that is none: %v", err)
 	}
 }
 

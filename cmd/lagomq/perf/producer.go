@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -61,6 +62,13 @@ func (p *producer) append(dst []byte, n int, now int64) []byte {
 		if p.priorities > 0 {
 			dst[at+p.priorityAt] = byte(p.random.IntN(p.priorities))
 		}
+		if p.expirationMax > 0 {
+			expiration := p.expiration + p.random.IntN(p.expirationMax-p.expiration+1)
+			for i := at + p.priorityAt + 1 + p.digits; expiration > 0; expiration /= 10 {
+				dst[i] = byte('0' + expiration%10)
+				i--
+			}
+		}
 		if p.bodySize >= timeSize {
 			binary.BigEndian.PutUint64(dst[body:], uint64(now))
 		}
@@ -77,6 +85,9 @@ type message struct {
 	bodyAt     int // where in frames the body starts
 	priorities int // how many different ones there are; 0 for messages without
 	priorityAt int // where in frames the priority is
+
+	expiration, expirationMax int // in milliseconds; expirationMax is 0 if all messages have the same
+	digits                    int // of the expiration, leading zeros included
 }
 
 func newMessage(o *options, channel uint16, frameMax int, exchange, key string) message {
@@ -88,9 +99,12 @@ func newMessage(o *options, channel uint16, frameMax int, exchange, key string) 
 		properties.Flags |= wire.FlagPriority
 	}
 	afterPriority := 0 // bytes of the properties behind it
-	if o.expiration > 0 {
+	if o.expiration > 0 || o.expirationMax > 0 {
 		properties.Flags |= wire.FlagExpiration
 		properties.Expiration = strconv.Itoa(o.expiration)
+		if o.expirationMax > 0 {
+			properties.Expiration = strings.Repeat("0", len(strconv.Itoa(o.expirationMax)))
+		}
 		afterPriority = 1 + len(properties.Expiration)
 	}
 	frames := wire.AppendMethod(nil, channel, &wire.BasicPublish{
@@ -100,6 +114,7 @@ func newMessage(o *options, channel uint16, frameMax int, exchange, key string) 
 	return message{
 		bodyAt:     len(frames) + wire.FrameOverhead + len(header) + wire.FrameHeaderSize,
 		priorities: o.priorities,
+		expiration: o.expiration, expirationMax: o.expirationMax, digits: len(properties.Expiration),
 		priorityAt: len(frames) + wire.FrameHeaderSize + len(header) - 1 - afterPriority,
 		frames:     wire.AppendContent(frames, channel, frameMax, header, make([]byte, o.size)),
 	}
