@@ -21,16 +21,16 @@ func (q *Queue) forward() (again []*Queue) {
 	if q.blocked.Load() {
 		return nil
 	}
-	m := mailing{source: q, bundles: q.takeLetters()}
+	m := mailing{source: q, bundles: q.takeLetters(), target: q.settings.Load().deadLetters}
 	if len(m.bundles) == 0 {
 		return nil
 	}
-	m.address(q.settings.Load().deadLetters)
+	m.address()
 	again = m.post()
 	back := m.sort()
 	q.mu.Lock()
 	q.putBackLocked(&m, back)
-	if len(q.letters) > 0 && len(back) == 0 {
+	if len(q.letters) > 0 && !q.blocked.Load() {
 		again = append(again, q)
 	}
 	q.mu.Unlock()
@@ -60,7 +60,7 @@ func (q *Queue) takeLetters() (taken []bundle) {
 }
 
 // putBackLocked counts what became of a mailing, and puts the letters back that were
-// refused, to be forwarded when there is room.
+// refused, to be forwarded when there is room, or at once if they are to go elsewhere now.
 func (q *Queue) putBackLocked(m *mailing, back []bundle) {
 	for first, b := range m.all() {
 		for letter := first; letter < first+b.count; letter++ {
@@ -81,7 +81,7 @@ func (q *Queue) putBackLocked(m *mailing, back []bundle) {
 	if len(back) > 0 {
 		q.letters = append(back, q.letters...)
 		q.obstacles = m.refusing()
-		q.blocked.Store(true)
+		q.blocked.Store(q.settings.Load().deadLetters == m.target)
 	}
 	q.fetchLocked()
 	q.dispatchLocked()
@@ -91,6 +91,7 @@ func (q *Queue) putBackLocked(m *mailing, back []bundle) {
 // numbered from 0 on in their order.
 type mailing struct {
 	source       *Queue
+	target       *deadLetterTarget // nil if the source delays, or has none any more
 	bundles      []bundle
 	publications []TxPublication
 	copies       [queue.MaxRunMessages]letterCopy
@@ -123,10 +124,10 @@ func (m *mailing) all() iter.Seq2[uint32, *bundle] {
 
 // address makes the publications. What has no destination is lost, as everything is
 // if there is no target: it was taken from the queue meanwhile.
-func (m *mailing) address(target *deadLetterTarget) {
-	stamper := stamper{source: m.source, target: target, now: m.source.vhost.hosts.timers.clock()}
+func (m *mailing) address() {
+	stamper := stamper{source: m.source, target: m.target, now: m.source.vhost.hosts.timers.clock()}
 	for first, b := range m.all() {
-		if target == nil && !m.source.delays {
+		if m.target == nil && !m.source.delays {
 			m.lost.SetRange(first, first+b.count)
 			continue
 		}

@@ -6,6 +6,7 @@ package vhosts
 import (
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -70,4 +71,35 @@ func TestLettersWaitForDamaged(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestElsewhereMeanwhile: dead letters are sent elsewhere while they are on their way to
+// a queue that refuses them. They go on, and do not wait for room there.
+func TestElsewhereMeanwhile(t *testing.T) {
+	t.Parallel()
+	b := openBroker(t, vfs.NewMem())
+	full := b.declare(t, "full", "durable", 1, maxLength(1), arg("x-overflow", "reject-publish"))
+	other := b.declare(t, "other", "durable", 1)
+	q := b.declare(t, "q", "durable", 1, dlx("", "full")...)
+	b.post(t, "", "full", persistentMode(), "first")
+	b.post(t, "", "q", persistentMode(), "a", "b")
+	in := newInbox("c", false, 0)
+	consume(t, q, in)
+	full.mu.Lock()
+	var rejecting sync.WaitGroup
+	rejecting.Go(func() { q.Settle(in.Consumer, numbersOf(in.take(2)), true) })
+	b.until(t, "the letters are on their way", func() bool {
+		if !b.Hosts.tx.TryLock() {
+			return true
+		}
+		b.Hosts.tx.Unlock()
+		return false
+	})
+	q.mu.Lock()
+	q.settingsChangedLocked(q.settings.Load(), settingsOf(dlx("", "other"), AppliedPolicies{}))
+	q.dispatchLocked()
+	q.unlock()
+	full.mu.Unlock()
+	rejecting.Wait()
+	b.until(t, "the letters go on", func() bool { return q.Stats().Leaving == 0 && left(other) == 2 })
 }
