@@ -54,6 +54,9 @@ func (ch *channel) setTx(t *transaction) {
 func (t *transaction) publish(ch *channel, route *vhosts.Route, persistent bool, header []byte) *wire.Error {
 	m := &ch.content
 	size := len(m.publish.ExchangeAndKey) + len(header) + len(m.body)
+	for _, key := range m.blind {
+		size += len(key)
+	}
 	if limit := ch.conn.server.options.MaxTxBytes; t.bytes+int64(size) > limit {
 		return wire.Errorf(wire.PreconditionFailed, "transaction is larger than configured max size %d", limit)
 	}

@@ -318,7 +318,16 @@ func TestTransactionChecks(t *testing.T) {
 	call[*wire.QueueDeclareOk](c, 1, &wire.QueueDeclare{Queue: "q"})
 	c.publish(1, wire.BasicPublish{RoutingKey: "q"}, wire.Properties{}, strings.Repeat("x", 900))
 	c.publish(1, wire.BasicPublish{RoutingKey: "q"}, wire.Properties{}, strings.Repeat("x", 900))
-	c.wantException(exception{wire.PreconditionFailed, "transaction is larger than configured max size 1000", wire.IDBasicPublish})
+	tooLarge := exception{wire.PreconditionFailed, "transaction is larger than configured max size 1000", wire.IDBasicPublish}
+	c.wantException(tooLarge)
+
+	// What is kept of a message though nobody gets to see it counts, too.
+	call[*wire.TxSelectOk](c, 1, &wire.TxSelect{})
+	key := strings.Repeat("k", 250)
+	blind := wire.Properties{Flags: wire.FlagHeaders, Headers: wire.Table{{Name: "BCC", Value: wire.Array{key, key, key}}}}
+	c.publish(1, wire.BasicPublish{RoutingKey: "q"}, blind, "")
+	c.publish(1, wire.BasicPublish{RoutingKey: "q"}, blind, "")
+	c.wantException(tooLarge)
 }
 
 func TestDirectReplyTo(t *testing.T) {
