@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience bounds what a failing test waits for; nothing here is about speed.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // site is a broker with management, and a client of both.
 type site struct {
