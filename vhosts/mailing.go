@@ -155,7 +155,7 @@ func (m *mailing) copy(stamper *stamper, letter uint32, b *bundle, offset uint32
 	}
 	route := s.to
 	if b.again {
-		route = s.route.rest(b.took).For(s.priority)
+		route = stamper.rest(b.took)
 	}
 	if route.Nowhere() {
 		return len(b.took) > 0

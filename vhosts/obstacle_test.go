@@ -5,6 +5,7 @@ package vhosts
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/lagomq/lagomq/amqp/wire"
+	"github.com/lagomq/lagomq/vhosts/queue"
 )
 
 // TestLettersWaitForDamaged: dead letters wait for room in a queue that has gone out of
@@ -102,4 +104,31 @@ func TestElsewhereMeanwhile(t *testing.T) {
 	full.mu.Unlock()
 	rejecting.Wait()
 	b.until(t, "the letters go on", func() bool { return q.Stats().Leaving == 0 && left(other) == 2 })
+}
+
+// BenchmarkLettersTryAgain: a batch of dead letters is refused once more by one queue of a
+// thousand, the others of which have them already.
+func BenchmarkLettersTryAgain(bench *testing.B) {
+	b := openBroker(bench, vfs.NewMem())
+	const targets, letters = 1000, queue.MaxRunMessages
+	for i := range targets {
+		var args []wire.Field
+		if i == 0 {
+			args = append(args, maxLength(0), arg("x-overflow", "reject-publish"))
+		}
+		name := fmt.Sprint("target", i)
+		b.declare(bench, name, "", 1, args...)
+		b.bind(bench, Binding{Source: "amq.fanout", Destination: name})
+	}
+	q := b.declare(bench, "q", "", 1, append(dlx("amq.fanout"), maxLength(letters))...)
+	for range letters {
+		b.post(bench, "", "q", wire.Properties{}, "a letter")
+	}
+	rejectAll(bench, q, letters)
+	b.until(bench, "the letters wait", q.blocked.Load)
+	bench.ReportAllocs()
+	for bench.Loop() {
+		q.blocked.Store(false)
+		q.forward()
+	}
 }

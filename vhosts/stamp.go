@@ -59,6 +59,14 @@ type stamper struct {
 	now     time.Time
 	scratch exchanges.Scratch[*Queue]
 	stamp   stamp // the last one
+	again   again // of letters that were refused before, the last ones
+}
+
+// again is where letters go that were refused when they went a route before, but had
+// been taken by some of its queues.
+type again struct {
+	took        []*Queue
+	route, rest *Route
 }
 
 // put puts a stamp on the letter at an offset of a bundle, whose envelope and
@@ -153,4 +161,13 @@ func (m *stamper) direct() {
 	}
 	// Its delay was checked when it was published, or it is none.
 	s.route, s.due, _ = s.route.Postpone(s.of.headers, false)
+}
+
+// rest is where a letter goes that has the stamp and was refused before, when those in
+// took got it.
+func (m *stamper) rest(took []*Queue) *Route {
+	if a := &m.again; a.route != m.stamp.route || !slices.Equal(a.took, took) {
+		*a = again{took, m.stamp.route, m.stamp.route.rest(took)}
+	}
+	return m.again.rest.For(m.stamp.priority)
 }
