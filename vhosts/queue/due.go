@@ -36,10 +36,6 @@ type calendar struct {
 	far     uint64 // the earliest due of all runs, or something earlier; 0 if nothing is due
 }
 
-// mostNear is how many dates near has before the engine looks ahead no further, so that
-// it costs no memory to be late.
-const mostNear = 1 << 20
-
 // mostAsked is for how many runs' stamps an engine asks at a time.
 const mostAsked = 4096
 
@@ -90,22 +86,14 @@ func (e *Engine) Expire(now uint64, reason Reason, most int, fx *Effects) (next 
 	if e.Ready()+e.unacked+e.leaving+e.delayed == 0 {
 		c.near, c.far = agenda{}, 0 // nothing is left of it
 	}
-	expelled := 0
 	c.passed = max(c.passed, now)
-	if now+window/2 >= c.far && c.looks() {
+	if e.looks(now) {
 		e.lookAhead(now, fx)
 	}
-	var numbers []uint64
-	for at := c.near.next(now); at != 0 && at <= now && expelled < most; at = c.near.next(now) {
-		numbers = numbers[:0]
-		for soon := &c.near.soon; len(*soon) > 0 && (*soon)[0].at == at && len(numbers) < MaxRunMessages; {
-			d := soon.pop()
-			for i := range d.count {
-				numbers = append(numbers, d.first+uint64(i))
-			}
-		}
-		slices.Sort(numbers)
-		expelled += int(e.ExpelReady(slices.Compact(numbers), reason, fx))
+	expelled := e.expireNear(now, reason, most, fx)
+	for e.looks(now) { // near was full, or the last look long ago
+		e.lookAhead(now, fx)
+		expelled += e.expireNear(now, reason, most-expelled, fx)
 	}
 	if c.ttl <= now { // after near, where stamps that were read are: what they hid may be old as well
 		c.old = now - c.ttl
@@ -119,15 +107,40 @@ func (e *Engine) Expire(now uint64, reason Reason, most int, fx *Effects) (next 
 	if at := c.near.next(now); at != 0 {
 		next = earlier(next, max(now, at))
 	}
-	if c.looks() {
+	if c.far != 0 && e.mayLook() {
 		next = earlier(next, max(now+1, c.far-min(c.far, window/2)))
 	}
 	return next
 }
 
-// looks says whether there is anything to look ahead for, and room for it.
-func (c *calendar) looks() bool {
-	return c.far != 0 && c.asking < mostAsked/2 && c.near.len() < mostNear
+// expireNear expels those of the messages in near that are ready or delayed and due at
+// the time now, but not many more than most, and returns how many these are.
+func (e *Engine) expireNear(now uint64, reason Reason, most int, fx *Effects) (expelled int) {
+	near := &e.calendar.near
+	var numbers []uint64
+	for at := near.next(now); at != 0 && at <= now && expelled < most; at = near.next(now) {
+		numbers = numbers[:0]
+		for soon := &near.soon; len(*soon) > 0 && (*soon)[0].at == at && len(numbers) < MaxRunMessages; {
+			d := soon.pop()
+			for i := range d.count {
+				numbers = append(numbers, d.first+uint64(i))
+			}
+		}
+		slices.Sort(numbers)
+		expelled += int(e.ExpelReady(slices.Compact(numbers), reason, fx))
+	}
+	return expelled
+}
+
+// looks says whether it is time to look ahead, and there is room for what is found.
+func (e *Engine) looks(now uint64) bool {
+	c := e.calendar
+	return c.far != 0 && now+window/2 >= c.far && e.mayLook()
+}
+
+// mayLook says whether there is room for more dates, and for more runs to be asked for.
+func (e *Engine) mayLook() bool {
+	return e.calendar.asking < mostAsked/2 && e.calendar.near.len() < e.limits().nearDates
 }
 
 // expireOld expels ready messages that arrived up to the time old, oldest first. It
@@ -164,8 +177,9 @@ func (e *Engine) lookAhead(now uint64, fx *Effects) {
 		c.horizon = now + window
 	}
 	c.far = 0
-	look := func(r *Run) {
-		if r.due != 0 && r.due < c.horizon && !r.Done() && c.near.len() < mostNear {
+	full := e.limits().nearDates
+	look := func(r *Run) { // what is in memory could be handed out, so it may not be late
+		if r.due != 0 && r.due < c.horizon && !r.Done() && (r.Page != nil || c.near.len() < full) {
 			e.lookAt(r, fx)
 		}
 		if !r.Done() && !r.asked {
@@ -177,7 +191,7 @@ func (e *Engine) lookAhead(now uint64, fx *Effects) {
 			look(r)
 		}
 		for _, s := range l.dir.cold {
-			if s.due != 0 && s.due < c.horizon && c.asking < mostAsked && c.near.len() < mostNear {
+			if s.due != 0 && s.due < c.horizon && c.asking < mostAsked && c.near.len() < full {
 				s.unpack(e.Keeper)
 			}
 			c.far = earlier(c.far, s.due)

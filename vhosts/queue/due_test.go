@@ -468,3 +468,45 @@ func TestDueBehindStamps(t *testing.T) {
 		t.Errorf("%d messages are ready and too old", e.Ready())
 	}
 }
+
+// TestDueInMemory: what is in memory is expelled on time, or Expire says that there is more
+// to do at once, though more dates are near than the engine wants to have.
+func TestDueInMemory(t *testing.T) {
+	t.Parallel()
+	run := func(e *Engine, due ...uint64) *Run {
+		p := newPage(e.Next(0), len(due), 8)
+		p.arrived = 1
+		for _, d := range due {
+			p.stamps = append(p.stamps, Stamp{Arrived: 1, Due: d})
+		}
+		r := e.Append(0, p, nil)
+		p.Release()
+		return r
+	}
+	limits := standard
+	limits.nearDates = 4
+	expire := func(e *Engine, now uint64, fx *Effects) {
+		for next := now; next != 0 && next <= now; {
+			next = e.Expire(now, Expired, 100, fx)
+		}
+	}
+
+	t.Run("near is full", func(t *testing.T) {
+		e, fx := Engine{tuned: &limits}, Effects{}
+		run(&e, 15_000, 15_001, 15_000, 15_001, 15_000)
+		r := run(&e, 5_000)
+		expire(&e, 1, &fx)
+		if expire(&e, 5_000, &fx); e.Leaving() != 1 || !r.isLeaving(0) {
+			t.Errorf("%d messages have expired, want the one that is due", e.Leaving())
+		}
+	})
+	t.Run("late", func(t *testing.T) {
+		e, fx := Engine{tuned: &limits}, Effects{}
+		run(&e, 5_000, 5_001, 5_000, 5_001, 5_000)
+		run(&e, 30_000)
+		expire(&e, 1, &fx)
+		if expire(&e, 60_000, &fx); e.Leaving() != 6 {
+			t.Errorf("%d messages have expired, want all 6", e.Leaving())
+		}
+	})
+}

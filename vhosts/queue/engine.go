@@ -70,6 +70,7 @@ type limits struct {
 	spillBytes  uint64 // most weight of pages on their way out of memory at a time
 	thinBytes   uint64 // bodies of fewer bytes are not rewritten
 	thinLooks   int    // runs that one Thin looks at
+	nearDates   int    // dates in calendar.near from which on it costs no memory to be late: the engine looks ahead no further
 }
 
 var standard = limits{
@@ -82,6 +83,7 @@ var standard = limits{
 	spillBytes:  64 << 20,
 	thinBytes:   16 << 10,
 	thinLooks:   8192,
+	nearDates:   1 << 20,
 }
 
 func (e *Engine) limits() *limits {

@@ -430,6 +430,7 @@ func TestModel(t *testing.T) {
 			runBytes:    rapid.Uint64Range(100, 1000).Draw(t, "bytes"),
 			spillBytes:  rapid.Uint64Range(1, 1000).Draw(t, "spill"),
 			thinLooks:   rapid.IntRange(1, 4).Draw(t, "looks"),
+			nearDates:   standard.nearDates,
 		}
 		if rapid.IntRange(0, 4).Draw(t, "keeper") > 0 {
 			m.keeper = newKeeper(&m.engine)
