@@ -368,7 +368,5 @@ func (l *log) repack(number uint64) {
 			return
 		}
 	}
-	joined := l.joined
-	l.cool(i)
-	l.joined = joined
+	l.cool(i, false)
 }

@@ -28,3 +28,25 @@ func TestLeavingRunKeepsItsHandle(t *testing.T) {
 		t.Error("the segment is not packed again")
 	}
 }
+
+// TestJoinedAfterLeaving: small runs that are packed are joined, though one of their
+// messages has left meanwhile, for which they were unpacked.
+func TestJoinedAfterLeaving(t *testing.T) {
+	t.Parallel()
+	var e Engine
+	var fx Effects
+	k := newKeeper(&e)
+	for i := range uint64(40) {
+		must(t, e.Restore(4*i, 4, 32, Bitmap{}, k.restore(4*i, 4), Times{Arrived: 1}, nil))
+	}
+	e.ExpelReady([]uint64{20}, Expired, &fx)
+	must(t, e.SettleLeaving([]Interval{{20, 21}}, &fx))
+	fx.Reset()
+	e.ReleasePages()
+	if s := e.levels[0].dir.cold[0]; s.warm.len() > 0 {
+		t.Fatalf("%d runs are not packed", s.warm.len())
+	}
+	if group := e.Scattered(Idle); len(group) != 5 {
+		t.Errorf("%d runs are to be joined, want the 5 before the one that has lost a message", len(group))
+	}
+}

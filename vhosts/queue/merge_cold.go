@@ -32,7 +32,7 @@ func (l *log) scatteredCold(z Zeal) []*Run {
 			l.joinedWarm = group[len(group)-1].end()
 			return group
 		}
-		if !l.cool(i) {
+		if !l.cool(i, true) {
 			return nil
 		}
 	}
@@ -65,9 +65,10 @@ func (l *log) scatteredIn(warm *runs) []*Run {
 	}
 }
 
-// cool packs a warm segment, the i-th. It returns false while something of it is
-// on its way to the store; the rest is packed by a later call.
-func (l *log) cool(i int) bool {
+// cool packs a warm segment, the i-th; looked says that it was looked at for joining. It
+// returns false while something of it is on its way to the store; the rest is packed by a
+// later call.
+func (l *log) cool(i int, looked bool) bool {
 	s := l.dir.cold[i]
 	for s.warm.len() > 0 {
 		r := s.warm.at(0)
@@ -81,9 +82,11 @@ func (l *log) cool(i int) bool {
 		s.warm.shift()
 		s.pack(r, p)
 	}
-	s.warm, s.small = runs{}, 0
+	s.warm = runs{}
 	s.fit()
-	l.joined = max(l.joined, s.end)
+	if looked {
+		s.small, l.joined = 0, max(l.joined, s.end)
+	}
 	if i > 0 {
 		if before := l.dir.cold[i-1]; before.warm.len() == 0 && before.count+s.count <= l.q.limits().segmentRuns {
 			before.absorb(s)
