@@ -123,8 +123,7 @@ func TestServerRefusesDataDir(t *testing.T) {
 			return filepath.Join(dir, "file")
 		}, []string{"not a directory"}},
 		"InUse": {func(t *testing.T, dir string) string {
-			makeStore(t, dir) // a new one is still written to after the start
-			startProcess(t, nil, "--data-dir", dir)
+			startProcess(t, nil, "--data-dir", dir).stand() // or it would go on tidying up there
 			return dir
 		}, []string{"in use by another lagomq process"}},
 		"ReadOnly": {func(t *testing.T, _ string) string {

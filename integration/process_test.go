@@ -107,6 +107,18 @@ func (p *serverProcess) ready() bool {
 // url is where clients connect as guest.
 func (p *serverProcess) url() string { return "amqp://guest:guest@" + p.addr + "/" }
 
+// stand stops the process where it is, and returns when it does nothing any more.
+func (p *serverProcess) stand() {
+	p.t.Helper()
+	must(p.t, p.cmd.Process.Signal(syscall.SIGSTOP))
+	var status syscall.WaitStatus
+	_, err := syscall.Wait4(p.cmd.Process.Pid, &status, syscall.WUNTRACED, nil)
+	must(p.t, err)
+	if !status.Stopped() {
+		p.t.Fatalf("the server ended: %v", status)
+	}
+}
+
 // kill ends the process at once, as kill -9 does.
 func (p *serverProcess) kill() {
 	if p.cmd.ProcessState == nil {
