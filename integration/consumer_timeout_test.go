@@ -87,13 +87,18 @@ func TestConsumerTimeoutChannel(t *testing.T) {
 	for _, cancel := range []bool{false, true} {
 		call[*wire.QueueDeclareOk](c, 1, &wire.QueueDeclare{Queue: "q"})
 		c.publish(1, wire.BasicPublish{RoutingKey: "q"}, wire.Properties{}, "message")
-		call[*wire.BasicConsumeOk](c, 1, &wire.BasicConsume{Queue: "q", ConsumerTag: "slow", Arguments: wire.Table{
-			{Name: "x-consumer-timeout", Value: int32(50)},
-		}})
+		methods := []wire.Method{&wire.BasicConsume{Queue: "q", ConsumerTag: "slow", Arguments: wire.Table{
+			{Name: "x-consumer-timeout", Value: int32(500)},
+		}}}
+		if cancel { // with it, so that it comes well before the time is over
+			methods = append(methods, &wire.BasicCancel{ConsumerTag: "slow"})
+		}
+		c.send(1, methods...)
+		expect[*wire.BasicConsumeOk](c, 1)
 		expect[*wire.BasicDeliver](c, 1)
 		c.content(1)
 		if cancel {
-			call[*wire.BasicCancelOk](c, 1, &wire.BasicCancel{ConsumerTag: "slow"})
+			expect[*wire.BasicCancelOk](c, 1)
 		}
 		c.wantException(exception{wire.PreconditionFailed, "delivery acknowledgement on channel 1 timed out. " +
 			"Timeout value used: -1 ms. This timeout value can be configured, see consumers doc guide to learn more", 0})
