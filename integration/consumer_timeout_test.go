@@ -24,7 +24,7 @@ func TestConsumerTimeout(t *testing.T) {
 			_, err := channel.QueueDeclare("q", true, false, false, false, arguments)
 			must(t, err)
 			must(t, channel.Qos(2, 0, true))
-			slow, err := channel.Consume("q", "slow", false, false, false, false, amqp091.Table{"x-consumer-timeout": int32(100)})
+			slow, err := channel.Consume("q", "slow", false, false, false, false, amqp091.Table{"x-consumer-timeout": int32(1000)})
 			must(t, err)
 			publish(t, channel, "", "q", "1", "2", "3")
 			first, second := next(t, slow), next(t, slow)
