@@ -276,7 +276,7 @@ func (w *writer) appendNack(channel uint16, tag uint64, multiple bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	before := len(w.out.buf)
-	w.out.buf = wire.AppendNack(w.out.buf, channel, tag, multiple)
+	w.out.buf = wire.AppendNack(w.out.buf, channel, tag, multiple, false)
 	w.out.size += len(w.out.buf) - before
 }
 

@@ -75,7 +75,7 @@ func TestMessagePathDoesNotAllocate(t *testing.T) {
 		"AppendDeliver":    func() { AppendDeliver(out, 1, "consumer", 1, false, exchangeAndKey) },
 		"AppendContent":    func() { AppendContent(out, 1, 131072, header, body) },
 		"AppendAck":        func() { AppendAck(out, 1, 1, true) },
-		"AppendNack":       func() { AppendNack(out, 1, 1, true) },
+		"AppendNack":       func() { AppendNack(out, 1, 1, true, false) },
 		"AppendHeartbeat":  func() { AppendHeartbeat(out) },
 		"incomplete frame": func() { _, _, _ = ParseFrame(in[:20], 131072) },
 	} {

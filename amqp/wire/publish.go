@@ -188,12 +188,12 @@ func AppendAck(dst []byte, channel uint16, tag uint64, multiple bool) []byte {
 	return endFrame(dst, start)
 }
 
-// AppendNack appends the method frame of a basic.nack without requeue, the
-// only form a server sends.
-func AppendNack(dst []byte, channel uint16, tag uint64, multiple bool) []byte {
+// AppendNack appends the method frame of a basic.nack. Servers send it without
+// requeue only.
+func AppendNack(dst []byte, channel uint16, tag uint64, multiple, requeue bool) []byte {
 	start := len(dst)
 	dst = appendCall(dst, channel, IDBasicNack)
 	dst = binary.BigEndian.AppendUint64(dst, tag)
-	dst = append(dst, bit(multiple))
+	dst = append(dst, bit(multiple)|bit(requeue)<<1)
 	return endFrame(dst, start)
 }

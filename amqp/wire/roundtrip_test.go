@@ -260,7 +260,7 @@ func TestMessagePath(t *testing.T) {
 			t.Fatalf("ParseAck of %+v = %d, %t, %v", ack, n, multiple, err)
 		}
 		nack := &BasicNack{DeliveryTag: tag, Multiple: one, Requeue: two}
-		same(t, AppendNack(nil, channel, tag, one), AppendMethod(nil, channel, &BasicNack{DeliveryTag: tag, Multiple: one}))
+		same(t, AppendNack(nil, channel, tag, one, two), AppendMethod(nil, channel, nack))
 		if n, multiple, requeue, err := ParseNack(nack.append(nil)); n != tag || multiple != one || requeue != two || err != nil {
 			t.Fatalf("ParseNack of %+v = %d, %t, %t, %v", nack, n, multiple, requeue, err)
 		}

@@ -94,6 +94,8 @@ func (o *options) register(cmd *cobra.Command) {
 	f.IntVarP(&o.prefetch, "qos", "q", 0, "prefetch per consumer (0 for no limit)")
 	f.IntVarP(&o.multiAckEvery, "multi-ack-every", "A", 0, "acknowledge this many messages at once")
 	f.BoolVarP(&o.autoAck, "autoack", "a", false, "consume without acknowledgements")
+	f.BoolVar(&o.nack, "nack", false, "negative acknowledgements, which requeue messages by default")
+	f.BoolVar(&o.requeue, "requeue", true, "with --nack: have messages requeued; otherwise they are dropped or dead-lettered")
 
 	f.Float64VarP(&o.rate, "rate", "r", 0, "messages a second per producer (0 for no limit)")
 	f.Float64VarP(&o.consumerRate, "consumer-rate", "R", 0, "messages a second per consumer (0 for no limit)")

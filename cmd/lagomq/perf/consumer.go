@@ -23,6 +23,8 @@ type consumer struct {
 	receipts *receipts // of its queue, shared with its other consumers
 
 	ackEach int    // 0 with autoack
+	nack    bool   // acknowledge in the negative
+	requeue bool   // and have the messages put back
 	limit   uint64 // messages to take, 0 for no limit
 	pace    *pacer
 
@@ -111,6 +113,8 @@ func (cc *consumerConn) open(r *run, i int) error {
 			channel:  uint16(j + 1),
 			tag:      fmt.Sprintf("perf-%d-%d", i, j),
 			receipts: r.receipts[queue],
+			nack:     o.nack,
+			requeue:  o.requeue,
 			limit:    o.consumeCount,
 			pace:     newPacer(o.consumerRate, now),
 		}
@@ -267,12 +271,18 @@ func (cc *consumerConn) ours(c *consumer) bool {
 	return true
 }
 
-// ack acknowledges what the consumer has taken.
+// ack acknowledges what the consumer has taken, in the negative if it is to.
 func (cc *consumerConn) ack(c *consumer) {
-	if c.unacked > 0 {
-		cc.acks = wire.AppendAck(cc.acks, c.channel, c.latest, c.unacked > 1)
-		c.unacked = 0
+	if c.unacked == 0 {
+		return
 	}
+	multiple := c.unacked > 1
+	if c.nack {
+		cc.acks = wire.AppendNack(cc.acks, c.channel, c.latest, multiple, c.requeue)
+	} else {
+		cc.acks = wire.AppendAck(cc.acks, c.channel, c.latest, multiple)
+	}
+	c.unacked = 0
 }
 
 // keepPace waits until the consumer may take another message; false when the

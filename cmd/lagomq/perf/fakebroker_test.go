@@ -25,6 +25,7 @@ type fakeBroker struct {
 	exchanges  []string
 	published  int
 	acked      int // deliveries acknowledged
+	nacks      []wire.BasicNack
 	heartbeats int
 	deleted    []string
 }
@@ -56,6 +57,7 @@ type fakeQueue struct {
 type fakeMessage struct {
 	key          string
 	header, body []byte
+	redelivered  bool
 }
 
 type fakeConsumer struct {
@@ -63,6 +65,7 @@ type fakeConsumer struct {
 	channel uint16
 	tag     string
 	sent    uint64
+	held    []fakeMessage // all it got, the first with delivery tag 1
 }
 
 // fakeSession is a connection.
@@ -253,6 +256,11 @@ func (s *fakeSession) method(channel uint16, m wire.Method) bool {
 		if m.Multiple {
 			s.acked = int(m.DeliveryTag) // enough for tests with one consumer
 		}
+	case *wire.BasicNack:
+		s.nacks = append(s.nacks, *m)
+		if m.Requeue {
+			s.requeue(channel, m)
+		}
 	case *wire.BasicPublish:
 		s.publish[channel].message.key = m.RoutingKey
 	}
@@ -311,8 +319,22 @@ func (q *fakeQueue) deliver(m fakeMessage) {
 	c := q.consumers[q.next%len(q.consumers)]
 	q.next++
 	c.sent++
-	out := wire.AppendMethod(nil, c.channel, &wire.BasicDeliver{ConsumerTag: c.tag, DeliveryTag: c.sent, RoutingKey: m.key})
+	c.held = append(c.held, m)
+	out := wire.AppendMethod(nil, c.channel, &wire.BasicDeliver{ConsumerTag: c.tag, DeliveryTag: c.sent, Redelivered: m.redelivered, RoutingKey: m.key})
 	c.session.write(wire.AppendContent(out, c.channel, 131072, m.header, m.body))
+}
+
+// requeue delivers again what is nacked, which the tests do one by one.
+func (s *fakeSession) requeue(channel uint16, m *wire.BasicNack) {
+	for _, q := range s.queues {
+		for _, c := range q.consumers {
+			if c.session == s && c.channel == channel {
+				message := c.held[m.DeliveryTag-1]
+				message.redelivered = true
+				q.deliver(message)
+			}
+		}
+	}
 }
 
 // uri is how to reach the broker.

@@ -42,6 +42,8 @@ type options struct {
 	prefetch      int
 	multiAckEvery int
 	autoAck       bool
+	nack          bool // negative acknowledgements
+	requeue       bool // ask for them to put messages back
 
 	rate, consumerRate         float64 // messages a second and channel; 0 for no limit
 	publishCount, consumeCount uint64  // per channel; 0 for no limit
@@ -127,6 +129,9 @@ func (o *options) complete() error {
 	}
 	if !o.autoAck && o.prefetch > 0 && o.multiAckEvery > o.prefetch {
 		problem("--multi-ack-every %d is more than --qos %d: acknowledgements would never be due", o.multiAckEvery, o.prefetch)
+	}
+	if o.autoAck && o.nack {
+		problem("--autoack and --nack exclude each other")
 	}
 	if o.expirationMax > 0 && o.expirationMax < o.expiration {
 		problem("--expiration-max %d is less than --expiration %d", o.expirationMax, o.expiration)

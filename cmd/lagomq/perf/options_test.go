@@ -72,6 +72,7 @@ func TestOptionProblems(t *testing.T) {
 		"-s -1":                     "--size -1",
 		"-q 70000":                  "--qos 70000",
 		"-q 10 -A 11":               "--multi-ack-every 11",
+		"-a --nack":                 "--autoack and --nack",
 		"-f durable":                "--flag durable",
 		"-r -5":                     "--rate",
 		"-h http://localhost":       "--uri",

@@ -111,6 +111,12 @@ func (r *run) finishProducers(ctx context.Context) error {
 // drain waits until the consumers have what they are to get.
 func (r *run) drain(ctx context.Context) {
 	o := r.options
+	if o.nack && o.requeue && o.consumeCount == 0 {
+		// What the consumers requeue keeps arriving.
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, o.drainTimeout)
+		defer cancel()
+	}
 	switch {
 	case o.producers == 0 || o.consumers == 0:
 	case o.consumeCount > 0:

@@ -224,6 +224,59 @@ func TestLastAcknowledgement(t *testing.T) {
 	}
 }
 
+// Rejected messages are rejected one by one or many at once, the last of them
+// when the consumers end.
+func TestNegativeAcknowledgements(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		args  string
+		nacks []wire.BasicNack
+	}{
+		{"-C 2 --nack --requeue=false", []wire.BasicNack{{DeliveryTag: 1}, {DeliveryTag: 2}}},
+		{"-C 250 -A 100 --nack --requeue=false", []wire.BasicNack{
+			{DeliveryTag: 100, Multiple: true}, {DeliveryTag: 200, Multiple: true}, {DeliveryTag: 250, Multiple: true},
+		}},
+		{"-C 1 -D 1 --nack", []wire.BasicNack{{DeliveryTag: 1, Requeue: true}}},
+	} {
+		t.Run(tt.args, func(t *testing.T) {
+			t.Parallel()
+			b := startFakeBroker(t, faults{})
+			res, out, err := runPerf(t.Context(), t, b, strings.Fields(tt.args)...)
+			if err != nil || !slices.Equal(b.nacks, tt.nacks) || b.acked > 0 || !res.Verified {
+				t.Fatalf("nacks %+v, %d acknowledged, verified %t, %v\n%s", b.nacks, b.acked, res.Verified, err, out)
+			}
+		})
+	}
+}
+
+// Consumers that requeue what they get do not keep a run from ending, nor from
+// seeing that something is lost.
+func TestRequeuedMessagesArriveAgain(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		faults faults
+		args   string
+		want   string
+	}{
+		{"all delivered", faults{}, "", ""},
+		{"not judged", faults{}, "--verify=false --drain-timeout 200ms", ""},
+		{"lost", faults{loseEvery: 100}, "--drain-timeout 200ms", "3 confirmed messages were not delivered"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			b := startFakeBroker(t, tt.faults)
+			res, out, err := runPerf(t.Context(), t, b, strings.Fields("-C 300 -c 50 --nack "+tt.args)...)
+			switch {
+			case tt.want == "" && err != nil, tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)):
+				t.Fatalf("error %v, want %q\n%s", err, tt.want, out)
+			case tt.args != "" && (res.Redelivered == 0 || res.Duplicates == 0):
+				t.Errorf("%d redelivered, %d duplicates", res.Redelivered, res.Duplicates)
+			}
+		})
+	}
+}
+
 func TestTopologyIsDeclared(t *testing.T) {
 	t.Parallel()
 	b := startFakeBroker(t, faults{})
