@@ -57,13 +57,7 @@ func (ch *channel) basicConsume(m *wire.BasicConsume) *wire.Error {
 	if err != nil {
 		return err
 	}
-	value, given := m.Arguments.Get("x-priority")
-	priority, ok := wire.Integer(value)
-	if given && !ok {
-		return wire.Errorf(wire.PreconditionFailed, "invalid arg 'x-priority' for queue '%s' in vhost '%s': %q",
-			name, ch.conn.vhost.Name(), "expected integer, got "+wire.TagName(value))
-	}
-	timeout, err := ch.conn.vhost.ConsumerTimeout(m.Arguments, name)
+	priority, timeout, err := q.ConsumerArguments(m.Arguments)
 	if err != nil {
 		return err
 	}

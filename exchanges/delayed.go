@@ -22,7 +22,7 @@ func newDelayedMatcher[Q comparable](d *Declaration, vhost string) (matcher[Q], 
 	case !ok:
 		return nil, wire.Errorf(wire.PreconditionFailed, "Invalid argument, 'x-delayed-type' must be an existing exchange type")
 	case name == TypeDelayed || name == TypeRecentHistory:
-		return nil, wire.Errorf(wire.PreconditionFailed, "Invalid argument, 'x-delayed-type' must not be '%s'", name)
+		return nil, wire.Errorf(wire.PreconditionFailed, "Invalid argument, '%s' can't be used for 'x-delayed-type'", name)
 	}
 	if err := inner.Check(); err != nil {
 		return nil, err

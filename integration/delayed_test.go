@@ -91,7 +91,7 @@ func TestDelayedDeclarations(t *testing.T) {
 		{nil, "PRECONDITION_FAILED - Invalid argument, 'x-delayed-type' must be an existing exchange type"},
 		{amqp091.Table{"x-delayed-type": int32(1)}, "PRECONDITION_FAILED - Invalid argument, 'x-delayed-type' must be an existing exchange type"},
 		{amqp091.Table{"x-delayed-type": "round"}, "PRECONDITION_FAILED - unknown exchange type 'round'"},
-		{amqp091.Table{"x-delayed-type": "x-delayed-message"}, "PRECONDITION_FAILED - Invalid argument, 'x-delayed-type' must not be 'x-delayed-message'"},
+		{amqp091.Table{"x-delayed-type": "x-delayed-message"}, "PRECONDITION_FAILED - Invalid argument, 'x-delayed-message' can't be used for 'x-delayed-type'"},
 	} {
 		err := openChannel(t, connection).ExchangeDeclare("later", "x-delayed-message", true, false, false, false, c.arguments)
 		if e := (*amqp091.Error)(nil); !errors.As(err, &e) || e.Code != amqp091.PreconditionFailed || e.Reason != c.reason {

@@ -89,7 +89,28 @@ func TestQueueDeclareExceptions(t *testing.T) {
 		invalid("x-queue-type", "fast", `"unsupported queue type 'fast'"`),
 		invalid("x-queue-version", int64(1), `"unsupported queue version '1'"`),
 		invalid("x-queue-leader-locator", "moon", "invalid_queue_locator_arg"),
+		invalid("x-queue-version", int64(-1), "{value_negative,-1}"),
+		invalid("x-queue-mode", "idle", `"unsupported queue mode 'idle'"`),
+		invalid("x-queue-type", "stream", `"unsupported queue type 'stream'"`),
+		invalid("x-queue-type", int64(1), "{unacceptable_type,long}"),
 		invalid("x-single-active-consumer", "yes", "{unacceptable_type,longstr}"),
+		{
+			name: "QueueTypeBeforeValues",
+			do: sending(&wire.QueueDeclare{Queue: "q", Durable: true, Arguments: wire.Table{
+				{Name: "x-expires", Value: int64(0)}, {Name: "x-queue-type", Value: "stream"}}}),
+			exception: failing("invalid arg 'x-queue-type'" + inQueue + `"unsupported queue type 'stream'"`),
+		},
+		{
+			name:      "ValueOfAnotherType",
+			do:        sending(quorumWith("x-max-priority", int64(300))),
+			exception: failing("invalid arg 'x-max-priority' for queue 'q' in vhost '/' of queue type rabbit_quorum_queue"),
+		},
+		{
+			name: "FirstOfAnotherType",
+			do: sending(&wire.QueueDeclare{Queue: "q", Durable: true, Arguments: wire.Table{
+				{Name: "x-quorum-initial-group-size", Value: int64(3)}, {Name: "x-max-age", Value: "1D"}}}),
+			exception: failing("invalid arg 'x-max-age' for queue 'q' in vhost '/' of queue type rabbit_classic_queue"),
+		},
 		{
 			name: "DeadLetterExchangeType", do: sending(declareWith("x-dead-letter-exchange", int64(1))),
 			exception: failing("invalid type 'long' for arg 'x-dead-letter-exchange' in queue 'q' in vhost '/'"),

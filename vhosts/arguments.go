@@ -54,7 +54,7 @@ var arguments = slices.Concat([]argument{
 	{"x-overflow", both, nil}, // the values depend on the type, see checkOverflow
 	{"x-max-priority", classic, maxPriority},
 	{"x-single-active-consumer", both, boolean},
-	{"x-queue-mode", classic, oneOf("invalid_queue_mode", "default", "lazy")},
+	{"x-queue-mode", classic, queueMode},
 	{"x-queue-version", classic, queueVersion},
 	{"x-queue-leader-locator", both, oneOf("invalid_queue_locator_arg", "client-local", "balanced", "random", "least-leaders")},
 	{"x-quorum-initial-group-size", quorum, positive},
@@ -81,17 +81,20 @@ var dedupArguments = []argument{
 }
 
 // checkArguments validates the arguments of a new queue, as RabbitMQ does: the
-// dead letter exchange's type, then all values, then whether the queue's type
-// takes them. args already names its queue type.
+// dead letter exchange's type, the queue type, the values of what that takes, and
+// then that there is nothing it does not take. args is sorted and names its queue type.
 func checkArguments(args wire.Table, queue, vhost string) *wire.Error {
 	if err := checkDeadLetter(args, queue, vhost); err != nil {
 		return err
+	}
+	if value, _ := args.Get("x-queue-type"); checkQueueType(value) != "" {
+		return invalidArgument("x-queue-type", queue, vhost, checkQueueType(value))
 	}
 	queueType := typeOf(args)
 	for i := range arguments {
 		a := &arguments[i]
 		value, given := args.Get(a.name)
-		if !given {
+		if !given || !slices.Contains(a.types, queueType) {
 			continue
 		}
 		detail := ""
@@ -108,14 +111,43 @@ func checkArguments(args wire.Table, queue, vhost string) *wire.Error {
 			return invalidArgument(a.name, queue, vhost, detail)
 		}
 	}
-	for i := range arguments {
-		a := &arguments[i]
-		if _, given := args.Get(a.name); given && !slices.Contains(a.types, queueType) {
-			return wire.Errorf(wire.PreconditionFailed, "invalid arg '%s' for queue '%s' in vhost '%s' of queue type rabbit_%s_queue",
-				a.name, queue, vhost, queueType)
+	for _, arg := range args {
+		unknown := func(a argument) bool { return a.name == arg.Name && !slices.Contains(a.types, queueType) }
+		if slices.ContainsFunc(arguments, unknown) {
+			return notOfType(arg.Name, queue, vhost, queueType)
 		}
 	}
 	return nil
+}
+
+// notOfType refuses an argument that queues of other types know.
+func notOfType(name, queue, vhost, queueType string) *wire.Error {
+	return wire.Errorf(wire.PreconditionFailed, "invalid arg '%s' for queue '%s' in vhost '%s' of queue type rabbit_%s_queue",
+		name, queue, vhost, queueType)
+}
+
+// ConsumerArguments reads the arguments of a consumer of the queue: its priority, and
+// its timeout in milliseconds, 0 if they do not say. Errors: 406 for a value that is not
+// valid, or an argument that only streams know.
+func (q *Queue) ConsumerArguments(arguments wire.Table) (priority int64, timeout uint64, err *wire.Error) {
+	for _, known := range []struct {
+		name  string
+		check func(value any) string
+	}{{"x-priority", integer}, {"x-consumer-timeout", positiveMilliseconds}} {
+		if value, given := arguments.Get(known.name); given {
+			if detail := known.check(value); detail != "" {
+				return 0, 0, invalidArgument(known.name, q.name, q.vhost.name, detail)
+			}
+		}
+	}
+	for _, name := range []string{"x-stream-filter", "x-stream-match-unfiltered", "x-stream-offset"} {
+		if _, given := arguments.Get(name); given {
+			return 0, 0, notOfType(name, q.name, q.vhost.name, typeOf(q.arguments))
+		}
+	}
+	priority, _ = wire.Integer(argumentOf(arguments, "priority"))
+	milliseconds, _ := wire.Integer(argumentOf(arguments, "consumer-timeout"))
+	return priority, uint64(milliseconds), nil
 }
 
 func checkDeadLetter(args wire.Table, queue, vhost string) *wire.Error {
@@ -322,13 +354,14 @@ func checkOverflow(value any, queueType string) string {
 	return oneOf("invalid_overflow", "drop-head", "reject-publish", "reject-publish-dlx")(value)
 }
 
+func queueMode(value any) string {
+	mode, _ := value.(string)
+	return oneOf(fmt.Sprintf("%q", "unsupported queue mode '"+mode+"'"), "default", "lazy")(value)
+}
+
 func queueVersion(value any) string {
-	n, ok := wire.Integer(value)
-	switch {
-	case !ok:
-		return notInteger(value)
-	case n != 2:
+	if n, ok := wire.Integer(value); ok && n >= 0 && n != 2 {
 		return fmt.Sprintf("%q", "unsupported queue version '"+strconv.FormatInt(n, 10)+"'")
 	}
-	return ""
+	return nonNegative(value)
 }

@@ -6,7 +6,6 @@ package vhosts
 import (
 	"slices"
 
-	"github.com/lagomq/lagomq/amqp/wire"
 	"github.com/lagomq/lagomq/vhosts/queue"
 )
 
@@ -38,21 +37,6 @@ type timeouts struct {
 // timeoutPace is how many milliseconds lie at least between two times that a queue
 // asks its consumers.
 const timeoutPace = 50
-
-// ConsumerTimeout is what the arguments of a consumer say of its timeout: milliseconds,
-// 0 if nothing. name is its queue's, for the error: 406 if it is not a positive number.
-func (v *VHost) ConsumerTimeout(arguments wire.Table, name string) (uint64, *wire.Error) {
-	const argument = "x-consumer-timeout"
-	value, given := arguments.Get(argument)
-	if !given {
-		return 0, nil
-	}
-	if detail := positiveMilliseconds(value); detail != "" {
-		return 0, invalidArgument(argument, name, v.name, detail)
-	}
-	timeout, _ := wire.Integer(value)
-	return uint64(timeout), nil
-}
 
 // timeoutOf is how many milliseconds a consumer may hold a message, 0 if for ever: what
 // it says itself, or else what the queue's arguments and policies say.

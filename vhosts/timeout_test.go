@@ -219,24 +219,40 @@ func TestConsumerTimeoutSuccession(t *testing.T) {
 	}
 }
 
-// TestConsumerTimeoutArgument: what a consumer may say.
-func TestConsumerTimeoutArgument(t *testing.T) {
+// TestConsumerArguments: what a consumer may say.
+func TestConsumerArguments(t *testing.T) {
 	t.Parallel()
 	b := openBroker(t, vfs.NewMem())
-	for value, text := range map[any]string{
-		int32(1): "", int64(maxMilliseconds): "",
-		int32(0): "{value_zero,0}", int32(-1): "{value_negative,-1}", "1": `"expected integer, got longstr"`,
+	q := b.declare(t, "q", "", 0)
+	argument := func(name string, value any) wire.Table { return wire.Table{{Name: name, Value: value}} }
+	for _, test := range []struct {
+		arguments wire.Table
+		priority  int64
+		timeout   uint64
+		text      string
+	}{
+		{},
+		{arguments: argument("x-unknown", "accepted")},
+		{arguments: argument("x-cancel-on-ha-failover", true)},
+		{arguments: argument("x-priority", int8(-7)), priority: -7},
+		{arguments: argument("x-priority", "7"), text: `'x-priority' for queue 'q' in vhost '/': "expected integer, got longstr"`},
+		{arguments: argument("x-consumer-timeout", int32(1)), timeout: 1},
+		{arguments: argument("x-consumer-timeout", int64(maxMilliseconds)), timeout: maxMilliseconds},
+		{arguments: argument("x-consumer-timeout", int64(maxMilliseconds+1)), text: "'x-consumer-timeout' for queue 'q' in vhost '/': {value_too_large,315360000001}"},
+		{arguments: argument("x-consumer-timeout", int32(0)), text: "'x-consumer-timeout' for queue 'q' in vhost '/': {value_zero,0}"},
+		{arguments: argument("x-consumer-timeout", int32(-1)), text: "'x-consumer-timeout' for queue 'q' in vhost '/': {value_negative,-1}"},
+		{arguments: argument("x-consumer-timeout", "1"), text: `'x-consumer-timeout' for queue 'q' in vhost '/': "expected integer, got longstr"`},
+		{arguments: argument("x-stream-offset", "first"), text: "'x-stream-offset' for queue 'q' in vhost '/' of queue type rabbit_classic_queue"},
+		{arguments: argument("x-stream-filter", "f"), text: "'x-stream-filter' for queue 'q' in vhost '/' of queue type rabbit_classic_queue"},
+		{arguments: argument("x-stream-match-unfiltered", true), text: "'x-stream-match-unfiltered' for queue 'q' in vhost '/' of queue type rabbit_classic_queue"},
 	} {
-		timeout, err := b.ConsumerTimeout(wire.Table{{Name: "x-consumer-timeout", Value: value}}, "q")
-		if text != "" {
-			text = "invalid arg 'x-consumer-timeout' for queue 'q' in vhost '/': " + text
+		if test.text != "" {
+			test.text = "invalid arg " + test.text
 		}
-		wantError(t, err, wire.PreconditionFailed, text)
-		if n, _ := wire.Integer(value); err == nil && timeout != uint64(n) {
-			t.Errorf("%v is a timeout of %d ms", value, timeout)
+		priority, timeout, err := q.ConsumerArguments(test.arguments)
+		wantError(t, err, wire.PreconditionFailed, test.text)
+		if priority != test.priority || timeout != test.timeout {
+			t.Errorf("%v: priority %d, timeout %d ms", test.arguments, priority, timeout)
 		}
-	}
-	if timeout, err := b.ConsumerTimeout(nil, "q"); timeout != 0 || err != nil {
-		t.Errorf("without the argument: %d, %v", timeout, err)
 	}
 }
