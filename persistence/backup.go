@@ -29,7 +29,7 @@ func (s *Store) Backup(ctx context.Context, dir string) (err error) {
 	if err != nil {
 		return fmt.Errorf("back up: %w", err)
 	}
-	defer g.endRead()
+	defer s.endRead(g)
 	if err := mkdirSynced(fs, dir); err != nil {
 		return fmt.Errorf("back up to %s: %w", dir, plain(err))
 	}

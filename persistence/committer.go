@@ -52,11 +52,9 @@ const (
 // store is closed or has failed.
 func (s *Store) commitLoop(g *generation) {
 	for {
-		f, closed := s.nextFlight(g)
+		f, last := s.nextFlight(g)
 		if f == nil {
-			if closed {
-				s.finish(g)
-			}
+			last(g)
 			return
 		}
 		if err := s.prepare(f); err != nil {
@@ -70,22 +68,22 @@ func (s *Store) commitLoop(g *generation) {
 }
 
 // nextFlight waits until there is something to commit. It returns nil when the
-// committer is to end, and whether that is because the store is closed.
-func (s *Store) nextFlight(g *generation) (f *flight, closed bool) {
+// committer is to end, and what it has to do before.
+func (s *Store) nextFlight(g *generation) (f *flight, last func(*generation)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
 		switch {
 		case s.gen != g: // the database took so long that another has taken over
-			return nil, false
+			return nil, func(*generation) {}
 		case s.failure != nil || s.refusal != nil:
 			s.working = false
 			s.wakeAll()
-			return nil, false
+			return nil, func(*generation) {}
 		case len(s.flights) >= maxFlights:
 		case len(s.flights) > 0 && s.taken == nil && s.pending.bytes < pipelineFrom:
 		case s.taken != nil:
-			return s.cutLocked(g), false
+			return s.cutLocked(g), nil
 		case s.due && len(s.pending.proposals) > 0:
 			s.takeLocked()
 			continue
@@ -93,7 +91,14 @@ func (s *Store) nextFlight(g *generation) (f *flight, closed bool) {
 			s.refusal = ErrClosed
 			s.working = false
 			s.wakeAll()
-			return nil, true
+			return nil, s.finish
+		case s.renewal:
+			s.renewal = false
+			if s.restingLocked(g) {
+				g.closed = true
+				return nil, s.renew
+			}
+			continue
 		case !s.closing:
 			s.due = false
 		}

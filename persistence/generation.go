@@ -6,7 +6,6 @@ package persistence
 import (
 	"context"
 	"fmt"
-	"sync"
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -24,7 +23,8 @@ type generation struct {
 
 	stalled atomic.Bool // writes wait until memtables are flushed
 
-	readers sync.WaitGroup // reads under way; Add under Store.mu while nothing is refused
+	readers int  // reads under way; changed under Store.mu
+	closed  bool // reads wait for the next generation; changed under Store.mu
 }
 
 // openMode says how to open the database.

@@ -150,7 +150,7 @@ func countKeys(t testing.TB, s *Store, space byte) (n int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer g.endRead()
+	defer s.endRead(g)
 	if err := g.scan(space, func(_, _ []byte) error { n++; return nil }); err != nil {
 		t.Fatal(err)
 	}

@@ -131,6 +131,9 @@ func (d *driver) step(t *testing.T) {
 	} else {
 		d.store.Propose(0, a, records...)
 	}
+	if d.rng.IntN(8) == 0 {
+		d.store.askForRenewal()
+	}
 	if sh := d.anyShare(); sh != nil && sh.chilled == nil && sh.share.Stored() && d.rng.IntN(4) == 0 {
 		wantBody(t, d.store, sh.share, sh.body)
 	}

@@ -37,7 +37,7 @@ func (s *Store) ReadRuns(shares []*Share, use func(i int, body []byte, err error
 		}
 		return
 	}
-	defer g.endRead()
+	defer s.endRead(g)
 	r := runReader{gen: g}
 	defer r.close()
 	for i, sh := range shares {
@@ -61,7 +61,7 @@ func (s *Store) ReadStamps(shares []*Share, use func(i int, arrived uint64, stam
 		}
 		return
 	}
-	defer g.endRead()
+	defer s.endRead(g)
 	r := runReader{gen: g}
 	defer r.close()
 	for i, sh := range shares {

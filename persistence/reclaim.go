@@ -144,7 +144,7 @@ func (s *Store) reclaimable(c condemnedRange) (step *reclaimed, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer g.endRead()
+	defer s.endRead(g)
 	_, upper := queueBounds(c.space, c.queue)
 	if c.last < math.MaxUint64 {
 		upper = entryKey(c.space, c.queue, c.last+1)

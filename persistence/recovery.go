@@ -15,18 +15,29 @@ import (
 // been dropped.
 var ErrNotStored = errors.New("run is not stored")
 
-// beginRead returns the database and keeps it open until endRead.
+// beginRead returns the database and keeps it open until endRead. It waits while the
+// database is opened anew.
 func (s *Store) beginRead() (*generation, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for s.gen.closed && s.refusal == nil {
+		s.idle.Wait()
+	}
 	if s.refusal != nil {
 		return nil, s.refusal
 	}
-	s.gen.readers.Add(1)
+	s.gen.readers++
 	return s.gen, nil
 }
 
-func (g *generation) endRead() { g.readers.Done() }
+func (s *Store) endRead(g *generation) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g.readers--
+	if g.readers == 0 {
+		s.idle.Broadcast()
+	}
+}
 
 // newIter returns an iterator over the keys in [lower, upper).
 func (g *generation) newIter(lower, upper []byte) (*pebble.Iterator, error) {
@@ -61,7 +72,7 @@ func (s *Store) Config(visit func(key, value []byte) error) error {
 	if err != nil {
 		return err
 	}
-	defer g.endRead()
+	defer s.endRead(g)
 	err = g.scan(spaceConfig, func(key, value []byte) error {
 		payload, err := unseal(key, value, 0)
 		if err != nil {
@@ -97,7 +108,7 @@ func (s *Store) Recover(visit func(*RecoveredRun) (exists bool, err error)) erro
 	if err != nil {
 		return err
 	}
-	defer g.endRead()
+	defer s.endRead(g)
 	r := recovery{store: s, visit: visit}
 	if err := r.run(g); err != nil {
 		return s.unreadable("directories", err)
@@ -227,7 +238,7 @@ func (s *Store) Delivered() (map[uint64][]uint64, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer g.endRead()
+	defer s.endRead(g)
 	upTo := make(map[uint64][]uint64)
 	err = g.scan(spaceDelivered, func(key, value []byte) error {
 		queue, ok := parseDeliveredKey(key)

@@ -140,7 +140,9 @@ func (s *Store) restore(old *generation) {
 		old.fs.cut()
 		g, err := s.reopen()
 		if err == nil {
-			s.backInService(g)
+			if s.replaceGeneration(g) {
+				s.backInService()
+			}
 			return
 		}
 		if s.life.Err() != nil {
@@ -247,14 +249,14 @@ func (f *flight) applyAgain(db *pebble.DB) error {
 	return errors.Join(again.Commit(pebble.NoSync), again.Close())
 }
 
-// backInService lets the store go on with the next generation. All flights are
-// durable by then.
-func (s *Store) backInService(g *generation) {
+// replaceGeneration lets the store go on with the next generation, unless it was
+// closed meanwhile. All flights are durable by then.
+func (s *Store) replaceGeneration(g *generation) bool {
 	s.mu.Lock()
-	if s.refusal != nil { // closed meanwhile
+	if s.refusal != nil {
 		s.mu.Unlock()
 		g.fs.cut()
-		return
+		return false
 	}
 	for _, f := range s.flights {
 		f.batch, f.body, f.applied = nil, nil, true
@@ -263,9 +265,14 @@ func (s *Store) backInService(g *generation) {
 	s.unsyncedBytes = 0
 	s.durable.Store(s.commits)
 	s.mu.Unlock()
+	s.startGeneration(g)
+	return true
+}
+
+// backInService tells that a failure is over.
+func (s *Store) backInService() {
 	s.counters.reopenings.Add(1)
 	s.opts.Logger.Info("store is in service again")
-	s.startGeneration(g)
 	if s.opts.Events.Recovered != nil {
 		s.opts.Events.Recovered()
 	}

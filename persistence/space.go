@@ -63,6 +63,8 @@ type housekeeper struct {
 	commits int64 // at the last look
 	quiet   int   // looks in a row that saw no commit
 	flushed int64 // commits there were when the store was last flushed
+	slimmed bool  // since then its memtables are known to be small
+	renewed bool  // since then the database was to be opened anew
 	slow    bool  // operators know that the disk hangs
 	spoken  int64 // syncs that were too slow and have been told
 }
@@ -80,12 +82,16 @@ func (h *housekeeper) look() {
 		h.quiet = 0
 	}
 	h.commits = commits
+	if h.quiet >= idleAfter && h.flushed == commits && !h.slimmed {
+		h.slim()
+		return
+	}
 	idle := h.quiet >= idleAfter && h.flushed != commits
 	crowded := h.space.low.Load() && h.space.freed.Load() >= worthCompacting
 	if !idle && !crowded {
 		return
 	}
-	h.flushed = commits
+	h.flushed, h.slimmed = commits, false
 	h.giveSparesUp()
 	if err := h.giveBack(); err != nil && !errors.Is(err, ErrClosed) && !errors.Is(err, context.Canceled) {
 		h.opts.Logger.Error("cannot give space back", slog.Any("error", err))
@@ -101,7 +107,7 @@ func (s *Store) giveBack() error {
 	if err != nil {
 		return err
 	}
-	defer g.endRead()
+	defer s.endRead(g)
 	return g.run(func() error {
 		for range memTableSlots {
 			if err := g.db.Flush(); err != nil {

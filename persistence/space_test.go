@@ -228,7 +228,7 @@ func TestSlowDiskAndIdleStore(t *testing.T) {
 		if g, err := s.beginRead(); err != nil || g.db.Metrics().WAL.BytesIn == 0 || g.db.Metrics().Flush.Count == 0 {
 			t.Errorf("an idle store was not flushed: %v", err)
 		} else {
-			g.endRead()
+			s.endRead(g)
 		}
 		put(t, s, q, 2, "body")
 		time.Sleep(2 * idleAfter * housekeepingInterval)

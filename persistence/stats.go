@@ -170,17 +170,26 @@ func (s *Store) Stats() Stats {
 	if st.Err != nil {
 		return st // the database may hold its locks for good
 	}
-	g, err := s.beginRead()
+	m, err := s.metrics()
 	if err != nil {
-		return st
-	}
-	defer g.endRead()
-	var m *pebble.Metrics
-	if err := g.run(func() error { m = g.db.Metrics(); return nil }); err != nil {
 		return st
 	}
 	st.MemoryBytes = int64(m.MemTable.Size) + int64(m.MemTable.ZombieSize) + m.BlockCache.Size
 	st.DiskBytes = int64(m.DiskSpaceUsage())
 	st.CompactionDebt = int64(m.Compact.EstimatedDebt)
 	return st
+}
+
+// metrics asks the database.
+func (s *Store) metrics() (m *pebble.Metrics, err error) {
+	g, err := s.beginRead()
+	if err != nil {
+		return nil, err
+	}
+	defer s.endRead(g)
+	err = g.run(func() error {
+		m = g.db.Metrics()
+		return nil
+	})
+	return m, err
 }

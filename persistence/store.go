@@ -73,7 +73,7 @@ type Store struct {
 	mu     sync.Mutex
 	wake   sync.Cond // the committer waits here
 	landed sync.Cond // the reporter waits here
-	idle   sync.Cond // who waits for both of them to let go of the flights waits here
+	idle   sync.Cond // who waits for both of them to let go of the flights, or for reads, waits here
 	gen    *generation
 
 	pending pending     // proposed and not yet taken
@@ -92,6 +92,7 @@ type Store struct {
 	reporting  bool      // a reporter calls waiters
 	spare      spares
 
+	renewal  bool          // the database is to be opened anew if nothing is going on
 	closing  bool          // Close was called
 	failure  error         // why the store is out of service, until it is in service again
 	refusal  error         // proposals are not committed any more: ErrClosed, or the failure of a store that was given up
@@ -249,6 +250,7 @@ func (s *Store) startGeneration(g *generation) {
 	s.spare.batches = nil
 	s.working, s.applying = true, false
 	s.failure = nil
+	s.wakeAll()        // who worked with the one before, or waited for this one
 	if g.hasFailed() { // before it was in service
 		s.failLocked(g.cause)
 	}
@@ -308,7 +310,11 @@ func (s *Store) finish(g *generation) {
 	s.end()
 	s.timer.Stop()
 	s.workers.Wait()
-	g.readers.Wait()
+	s.mu.Lock()
+	for g.readers > 0 {
+		s.idle.Wait()
+	}
+	s.mu.Unlock()
 	err := g.run(func() error {
 		if err := g.db.Flush(); err != nil {
 			return fmt.Errorf("flush: %w", err)
