@@ -29,8 +29,20 @@ type bundle struct {
 	run         uint64 // number of the run's, and the page's, first message
 	from, count uint32 // offsets in the page
 	reason      queue.Reason
-	again       bool     // they were refused before
-	took        []*Queue // those that have a copy, while others refused it
+	journey
+}
+
+// journey is what became of messages that are leaving so far.
+type journey struct {
+	again bool     // they were refused before
+	took  []*Queue // those that have a copy, while others refused it
+	noted bool     // it is stored, if the messages are
+}
+
+// departing is messages that are leaving and are no letters yet.
+type departing struct {
+	queue.Dead
+	journey
 }
 
 // numbers are those of the letters from..to-1 of the bundle.
@@ -53,15 +65,16 @@ func (b *bundle) split(n uint32) bundle {
 // those in took have, to others like that.
 func appendLetter(letters []bundle, of *bundle, i uint32, took []*Queue) []bundle {
 	offset := of.from + i
+	noted := of.noted && of.again && len(took) == len(of.took) // which only grows
 	if n := len(letters); n > 0 {
 		last := &letters[n-1]
-		if last.page == of.page && last.from+last.count == offset && last.reason == of.reason && slices.Equal(last.took, took) {
+		if last.page == of.page && last.from+last.count == offset && last.reason == of.reason && last.noted == noted && slices.Equal(last.took, took) {
 			last.count++
 			return letters
 		}
 	}
 	of.page.Hold()
-	return append(letters, bundle{page: of.page, run: of.run, from: offset, count: 1, reason: of.reason, again: true, took: took})
+	return append(letters, bundle{of.page, of.run, offset, 1, of.reason, journey{true, took, noted}})
 }
 
 // lettersAhead is how many letters a queue holds, besides those that are being
@@ -82,7 +95,7 @@ func (q *Queue) departLocked() {
 		d := &q.fx.Dead[i]
 		q.stats.Died[d.Reason] += uint64(d.Count)
 		if forwards {
-			q.dead = append(q.dead, *d)
+			q.dead = append(q.dead, departing{Dead: *d})
 			continue
 		}
 		if err := q.engine.SettleLeaving([]queue.Interval{d.Numbers()}, &q.fx); err != nil {
@@ -92,6 +105,62 @@ func (q *Queue) departLocked() {
 	clear(q.fx.Dead)
 	q.fx.Dead = q.fx.Dead[:0]
 	q.fetchLocked()
+	if q.blocked.Load() {
+		q.noteLocked()
+	}
+}
+
+// noteLocked has what is leaving stored as that, as it has to wait or the broker stops.
+// It will be leaving after a restart then, in the order in which it was noted. So what is
+// noted already comes before what is not.
+func (q *Queue) noteLocked() {
+	for i := range q.letters {
+		if b := &q.letters[i]; !b.noted {
+			q.noteJourneyLocked(b.numbers(0, b.count), b.reason, &b.journey)
+		}
+	}
+	first := len(q.dead)
+	for first > 0 && !q.dead[first-1].noted {
+		first--
+	}
+	for i := range q.dead[first:] {
+		d := &q.dead[first+i]
+		q.noteJourneyLocked(d.Numbers(), d.Reason, &d.journey)
+	}
+}
+
+func (q *Queue) noteJourneyLocked(numbers queue.Interval, reason queue.Reason, j *journey) {
+	d := queue.Departure{Reason: reason, Refused: j.again}
+	for _, target := range j.took {
+		d.Took = append(d.Took, target.id)
+	}
+	if err := q.engine.Wait(numbers, d, &q.fx); err != nil {
+		q.vhost.hosts.broken(q, err)
+	}
+	j.noted = true
+}
+
+// restoreDeparturesLocked goes on with what was leaving and had to wait before the start.
+// queues are those that there are, by their ids. Called once, before traffic begins.
+func (q *Queue) restoreDeparturesLocked(queues map[uint64]*Queue) {
+	var last queue.Departure
+	j := journey{noted: true}
+	q.engine.Departures(func(dead queue.Dead, d queue.Departure) {
+		if j.again = d.Refused; !slices.Equal(d.Took, last.Took) {
+			j.took = nil
+			for _, id := range d.Took {
+				if target, there := queues[id]; there {
+					j.took = append(j.took, target)
+				}
+			}
+		}
+		last = d
+		q.dead = append(q.dead, departing{dead, j})
+	})
+	if len(q.dead) > 0 {
+		q.fetchLocked()
+		q.applyLocked()
+	}
 }
 
 // fetchLocked makes letters of what is leaving, in order, up to the first message
@@ -110,9 +179,9 @@ func (q *Queue) fetchLocked() {
 			break
 		}
 		d.Run.Page.Hold()
-		q.letters = append(q.letters, bundle{page: d.Run.Page, run: d.Run.First, from: d.From, count: d.Count, reason: d.Reason})
+		q.letters = append(q.letters, bundle{d.Run.Page, d.Run.First, d.From, d.Count, d.Reason, d.journey})
 		ahead += d.Count
-		*d = queue.Dead{}
+		*d = departing{}
 		q.dead = q.dead[1:]
 	}
 	if len(q.dead) == 0 {

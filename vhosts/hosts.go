@@ -182,13 +182,13 @@ func (h *Hosts) Alarms() *Alarms { return h.options.Alarms }
 func (h *Hosts) Throttle(ctx context.Context) error { return h.store.Throttle(ctx) }
 
 // Close records how far each durable queue had been delivered, so that the next
-// start knows which messages are redeliveries, and stops the timer, the janitor
+// start knows which messages are redeliveries, and what was leaving, and stops the timer, the janitor
 // and the page readers. The connections must be closed by then; the store is the
 // caller's to close.
 func (h *Hosts) Close() {
 	h.stopWorkers()
 	for _, v := range h.VHosts() {
-		v.recordDelivered()
+		v.recordStop()
 	}
 }
 

@@ -27,9 +27,9 @@ func (q *Queue) forward() (again []*Queue) {
 	}
 	m.address()
 	again = m.post()
-	back := m.sort()
+	m.release()
 	q.mu.Lock()
-	q.putBackLocked(&m, back)
+	q.putBackLocked(&m)
 	if len(q.letters) > 0 && !q.blocked.Load() {
 		again = append(again, q)
 	}
@@ -61,7 +61,7 @@ func (q *Queue) takeLetters() (taken []bundle) {
 
 // putBackLocked counts what became of a mailing, and puts the letters back that were
 // refused, to be forwarded when there is room, or at once if they are to go elsewhere now.
-func (q *Queue) putBackLocked(m *mailing, back []bundle) {
+func (q *Queue) putBackLocked(m *mailing) {
 	for first, b := range m.all() {
 		for letter := first; letter < first+b.count; letter++ {
 			switch {
@@ -73,17 +73,20 @@ func (q *Queue) putBackLocked(m *mailing, back []bundle) {
 		}
 	}
 	if q.deleted {
-		for i := range back {
-			back[i].page.Release()
+		for i := range m.back {
+			m.back[i].page.Release()
 		}
 		return
 	}
-	if len(back) > 0 {
-		q.letters = append(back, q.letters...)
+	if len(m.back) > 0 {
+		q.letters = append(m.back, q.letters...)
 		q.obstacles = m.refusing()
 		q.blocked.Store(q.settings.Load().deadLetters == m.target)
 	}
 	q.fetchLocked()
+	if q.blocked.Load() {
+		q.noteLocked()
+	}
 	q.dispatchLocked()
 }
 
@@ -98,6 +101,7 @@ type mailing struct {
 	copied       queue.Bitmap // the letters that have a copy
 	refused      []mailRefusal
 	lost, waits  queue.Bitmap // the letters that have nowhere to go, and those that some queue refused
+	back         []bundle     // the latter
 }
 
 // letterCopy says which message of which publication is the copy of a letter.
@@ -179,8 +183,8 @@ func (m *mailing) copy(stamper *stamper, letter uint32, b *bundle, offset uint32
 func (m *mailing) pages() *queue.Pages { return &m.source.vhost.hosts.pages.pages }
 
 // post publishes the copies and takes the originals away, in one proposal; those of
-// refused copies stay. It returns the queues that have letters because they got
-// copies.
+// refused copies stay, and it is noted who has them. It returns the queues that have
+// letters because they got copies.
 func (m *mailing) post() []*Queue {
 	h := m.source.vhost.hosts
 	h.tx.Lock()
@@ -195,7 +199,8 @@ func (m *mailing) post() []*Queue {
 		}
 	}
 	m.wait()
-	o.settle(&Settlement{Queue: m.source, forwarded: true, leaving: m.done()})
+	m.sort()
+	o.settle(&Settlement{Queue: m.source, forwarded: true, leaving: m.done(), waiting: m.back})
 	defer m.source.release()
 	if len(o.records) > 0 { // else it would be a barrier, for which the store commits
 		h.store.Propose(0, nil, o.records...)
@@ -228,22 +233,25 @@ func (m *mailing) done() (numbers []queue.Interval) {
 	return numbers
 }
 
-// sort returns the letters that are to be forwarded again, knowing which queues have
-// their copy, and lets the others go.
-func (m *mailing) sort() (back []bundle) {
+// sort finds the letters that are to be forwarded again, knowing which queues have
+// their copy.
+func (m *mailing) sort() {
 	for first, b := range m.all() {
 		end := first + b.count
 		for letter := m.waits.NextSet(first, end); letter < end; letter = m.waits.NextSet(letter+1, end) {
-			back = appendLetter(back, b, letter-first, m.took(b.took, letter))
+			m.back = appendLetter(m.back, b, letter-first, m.took(b.took, letter))
 		}
 	}
+}
+
+// release lets go of all pages but those of the letters that are to be forwarded again.
+func (m *mailing) release() {
 	for i := range m.publications {
 		m.publications[i].Page.Release()
 	}
 	for i := range m.bundles {
 		m.bundles[i].page.Release()
 	}
-	return back
 }
 
 // refusing is the names of the queues that refused copies.

@@ -179,6 +179,7 @@ type Settlement struct {
 
 	forwarded bool             // of letters, which were counted and credited when they began to leave
 	leaving   []queue.Interval // in the place of Numbers then
+	waiting   []bundle         // of the letters those that were refused
 }
 
 // TxPublication is a run of a transaction.

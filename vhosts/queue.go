@@ -48,24 +48,24 @@ type Queue struct {
 	damaged     error           // why the queue is out of service, nil if it is not
 	exclusively *queue.Consumer // the exclusive consumer, if there is one
 	stats       QueueCounters
-	dead        []queue.Dead // messages that are leaving for the dead letter exchange, after those in letters
-	letters     []bundle     // such messages that can be forwarded; those being forwarded are taken off
-	bounds      bounds       // the limits of settings
-	crowded     bool         // more is beyond them than could leave in one step
-	steps       uint64       // changes of the limits, and of what is ready if there are some
-	ready       uint64       // messages that were ready at the last step
-	readyBytes  uint64       // and their bytes, if these are counted
-	waiting     []*Queue     // whose letters wait for room here
-	obstacles   []string     // while blocked, the queues that have no room for its letters
-	idleSince   time.Time    // last time the queue became unused
-	touched     bool         // something happened since the janitor was here
-	resting     int          // times in a row that the janitor found it untouched
-	resident    uint64       // what of Hosts.resident is this queue's
-	wake        uint64       // when tick comes, 0 if it was not asked for
-	alarm       alarm        // guarded by timers.mu
-	expelledAt  uint64       // when messages became due last
-	usedAt      uint64       // when the lease of a queue with x-expires began
-	timeouts    timeouts     // of the consumers
+	dead        []departing // messages that are leaving for the dead letter exchange, after those in letters
+	letters     []bundle    // such messages that can be forwarded; those being forwarded are taken off
+	bounds      bounds      // the limits of settings
+	crowded     bool        // more is beyond them than could leave in one step
+	steps       uint64      // changes of the limits, and of what is ready if there are some
+	ready       uint64      // messages that were ready at the last step
+	readyBytes  uint64      // and their bytes, if these are counted
+	waiting     []*Queue    // whose letters wait for room here
+	obstacles   []string    // while blocked, the queues that have no room for its letters
+	idleSince   time.Time   // last time the queue became unused
+	touched     bool        // something happened since the janitor was here
+	resting     int         // times in a row that the janitor found it untouched
+	resident    uint64      // what of Hosts.resident is this queue's
+	wake        uint64      // when tick comes, 0 if it was not asked for
+	alarm       alarm       // guarded by timers.mu
+	expelledAt  uint64      // when messages became due last
+	usedAt      uint64      // when the lease of a queue with x-expires began
+	timeouts    timeouts    // of the consumers
 }
 
 // QueueCounters count a queue's messages since it was made or recovered.
@@ -311,6 +311,11 @@ func (q *Queue) settleLocked(s *Settlement) {
 	switch {
 	case s.forwarded:
 		err = q.engine.SettleLeaving(s.leaving, &q.fx)
+		for i := range s.waiting {
+			if b := &s.waiting[i]; !b.noted {
+				q.noteJourneyLocked(b.numbers(0, b.count), b.reason, &b.journey)
+			}
+		}
 	case s.Rejected:
 		q.stats.Rejected += n
 		err = q.engine.Expel(s.Numbers, queue.Rejected, &q.fx)

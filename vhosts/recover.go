@@ -85,6 +85,11 @@ func (h *Hosts) recoverRuns(f *found) error {
 		upTo, known := delivered[id]
 		q.restoreNumbers(forgotten[id], upTo, known)
 	}
+	for _, q := range f.queues {
+		q.mu.Lock()
+		q.restoreDeparturesLocked(f.queues)
+		q.mu.Unlock()
+	}
 	return nil
 }
 

@@ -74,7 +74,11 @@ func (s *timesRun) verify(crash timesCrash, orderly bool) map[timesPlace]*timesA
 			s.account(m, places[0], found, crash)
 		}
 		for _, p := range places {
-			if f := s.fact(p); found[p] != nil && f.gone {
+			f := s.fact(p)
+			if orderly && found[p] != nil && f.rejected > 0 && f.rejected >= f.returned {
+				s.problem("%v is back, which was rejected", p)
+			}
+			if found[p] != nil && f.gone {
 				s.problem("%v is back", p)
 			} else if f.settled > 0 && f.settled <= crash.low {
 				for _, back := range places {

@@ -78,7 +78,7 @@ func newTimes(t *testing.T, seed uint64) *timesRun {
 		t: t, seed: seed, rng: rng, simSetup: randomSetup(rng), clock: newClock(), fs: vfs.NewCrashableMem(),
 		byID: map[string]*timesMessage{}, facts: map[timesPlace]*timesFacts{},
 	}
-	fanout := rng.IntN(2) == 0 // else a queue of dead letters may refuse some
+	refuses := rng.IntN(2) == 0 // a queue of dead letters may refuse some
 	for i, name := range []string{"q0", "q1", "q2", "d0", "d1"} {
 		q := &timesQueue{name: name, ttl: unset, max: unset, limit: unset}
 		if rng.IntN(3) > 0 {
@@ -86,7 +86,7 @@ func newTimes(t *testing.T, seed uint64) *timesRun {
 		}
 		s.queues = append(s.queues, q)
 		if i > 2 {
-			if name == "d0" && !fanout {
+			if name == "d0" && refuses {
 				q.bound(3, "reject-publish")
 			}
 			continue
@@ -97,7 +97,7 @@ func newTimes(t *testing.T, seed uint64) *timesRun {
 		}
 		if n := rng.IntN(6); n < 3 {
 			q.bound(2+rng.IntN(10), "drop-head")
-		} else if n < 5 && !fanout {
+		} else if n < 5 && refuses {
 			q.bound(2+rng.IntN(10), []string{"reject-publish", "reject-publish-dlx"}[n-3])
 		}
 		if rng.IntN(3) == 0 {
@@ -112,7 +112,7 @@ func newTimes(t *testing.T, seed uint64) *timesRun {
 			q.args = append(q.args, simLevels.arguments()...)
 		}
 		switch n := rng.IntN(4); {
-		case n == 0 && fanout:
+		case n == 0:
 			q.targets = []string{"d0", "d1"}
 			q.args = append(q.args, dlx("dead")...)
 		case n < 3:

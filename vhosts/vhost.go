@@ -131,17 +131,19 @@ func tellCancelled(consumers []*queue.Consumer) {
 	}
 }
 
-// recordDelivered proposes, for an orderly stop, how far each durable queue has
-// been handed out.
-func (v *VHost) recordDelivered() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	for _, q := range v.queues {
+// recordStop proposes, for an orderly stop, how far each durable queue has been handed
+// out, and what of it is leaving.
+func (v *VHost) recordStop() {
+	for _, q := range v.appendQueues(nil) {
 		if !q.durable {
 			continue
 		}
 		q.mu.Lock()
-		v.hosts.store.Propose(0, nil, persistence.Delivered(q.id, q.engine.Delivered()...))
+		q.noteLocked()
+		q.applyLocked()
+		if !q.delays { // what an exchange delays is handed out to nobody
+			v.hosts.store.Propose(0, nil, persistence.Delivered(q.id, q.engine.Delivered()...))
+		}
 		q.mu.Unlock()
 	}
 }

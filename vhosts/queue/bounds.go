@@ -22,7 +22,7 @@ func (e *Engine) Weigh(on bool) {
 	}
 	for _, l := range e.levels {
 		for _, s := range l.dir.cold {
-			if s.delays {
+			if s.aways {
 				s.unpack(e.Keeper) // not all is ready
 			}
 			e.readyBytes += s.bytes

@@ -241,6 +241,20 @@ func checkAside(r *Run) error {
 		}
 		delayed, end = delayed+d.count, d.end()
 	}
+	waits := uint32(0)
+	for i, d := range r.aside.departures {
+		if d.count == 0 || d.from < waits || d.end() > r.Count || r.aside.tallies == nil {
+			return fmt.Errorf("run %d has messages %d..%d waiting to leave behind %d", r.First, d.from, d.end(), waits)
+		}
+		for o := d.from; o < d.end(); o++ {
+			if r.settled.Has(o) || !r.isLeaving(o) {
+				return fmt.Errorf("message %d waits to leave and is not leaving", r.First+uint64(o))
+			}
+		}
+		if waits = d.end(); i > 0 && len(appendDeparture(r.aside.departures[i-1:i:i], d)) == 1 {
+			return fmt.Errorf("run %d has one departure in two", r.First)
+		}
+	}
 	if r.aside.empty() || r.aside.departs+delayed != r.aside.away.Count() {
 		return fmt.Errorf("run %d counts %d leaving and %d delayed messages but marks %d", r.First, r.aside.departs, delayed, r.aside.away.Count())
 	}

@@ -57,10 +57,11 @@ func (e *Engine) Restore(first uint64, count uint32, bytes uint64, settled Bitma
 		return fmt.Errorf("run of %d messages from number %d: %w", count, first, err)
 	}
 	if r.someAway() {
-		n := uint64(r.aside.away.Count())
-		l.ready -= n
-		e.delayed += n
+		n := r.aside.away.Count()
+		l.ready -= uint64(n)
+		e.delayed += uint64(n - r.aside.departs)
 		e.watch(&r)
+		e.restoreDepartures(&r)
 	}
 	l.dir.pack(&r, place, e.limits().segmentRuns)
 	return nil

@@ -104,7 +104,7 @@ type Effects struct {
 	Empty      []*Consumer // basic.gets that find nothing after all
 	Dead       []Dead      // messages that are leaving now, in the order they are to leave; see Expel
 	Marked     []*Run      // partly settled: store Settled(); may hold one run twice
-	Counted    []*Run      // messages of it were counted: store AppendTallies; may hold one run twice
+	Counted    []*Run      // messages of it were counted, or wait to leave: store AppendTallies; may hold one run twice
 	Done       []*Run      // wholly settled: forget
 	Forgotten  []Interval  // forget every stored run whose First lies in one of them
 	Spills     []*Run      // store the page, which is in memory only, and call Spilled

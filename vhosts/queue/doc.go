@@ -6,11 +6,13 @@
 // clocks or I/O, so that every rule of a queue can be tested as a script.
 //
 // The engine thinks in message numbers. Each message gets the next number of
-// its queue, and is at any time in one of three states:
+// its queue, and is at any time in one of these states:
 //
 //	ready    never handed out (its run's sent offset is at or below it), or
 //	         returned (its number is in the set returned)
 //	unacked  handed out and neither settled nor returned
+//	leaving  expelled, and on its way to where it goes (Expel, Wait)
+//	delayed  given back, not to be handed out before a time (Delay)
 //	settled  gone; its bit in its run's settled bitmap is set
 //
 // A queue that orders by priority has several levels, each with numbers of its own;

@@ -47,6 +47,8 @@ type Engine struct {
 	joining  bool   // Scattered gave out runs that are neither gathered nor scattered yet
 
 	calendar *calendar // nil if no message of the queue ever becomes due
+	places   uint64    // the place of messages that wait next, see departure
+	waiting  []uint64  // runs that Departures is to look at, by their first numbers
 	watches  dates     // of runs with delayed messages, when Resume is to look at them; some may be over, see watched
 
 	consumers []*Consumer // in the order they were added

@@ -8,8 +8,8 @@ import "fmt"
 // Messages leave a queue other than by an acknowledgement when they are rejected,
 // expire, are too many, or were delivered too often. Where they are to go is for
 // the shell to say, and getting there takes time. Until then such a message is
-// leaving: it keeps its number and its place in its run, so that it is there again
-// after a crash, but it is neither ready nor unacked, and nobody gets it.
+// leaving: it keeps its number and its place in its run, so that it is there after a
+// crash (see Wait), but it is neither ready nor unacked, and nobody gets it.
 
 // Reason says why messages leave.
 type Reason uint8
@@ -292,6 +292,7 @@ func (r *Run) stopLeaving(numbers []Interval, stopped *Bitmap) []Interval {
 			to++
 		}
 		stopped.SetRange(from, to)
+		r.aside.stopWaiting(from, to)
 		r.aside.away.ClearAll(stopped)
 		if i.First = r.First + uint64(to); i.First == i.End {
 			numbers = numbers[1:]

@@ -4,6 +4,7 @@
 package queue
 
 import (
+	"reflect"
 	"slices"
 	"testing"
 
@@ -121,6 +122,8 @@ func TestStoredTallies(t *testing.T) {
 // FuzzTallies: whatever the store has, reading it neither panics nor makes up messages.
 func FuzzTallies(f *testing.F) {
 	f.Add([]byte{0, 1, 3, 2}, uint32(4))
+	f.Add([]byte{1, 0, 0x81, 0x80, 0x08, 2, 3, 4, 2, 9}, uint32(4))
+	f.Add([]byte{0, 0, 0x80, 0x80, 0x08, 0, 0, 8, 0, 1, 0, 0x80, 0x80, 0x08, 1, 3, 1, 3, 1, 2}, uint32(4))
 	f.Fuzz(func(t *testing.T, stored []byte, count uint32) {
 		r := Run{Count: count%MaxRunMessages + 1}
 		var err error
@@ -131,7 +134,7 @@ func FuzzTallies(f *testing.F) {
 			t.Fatal(err)
 		}
 		again, err := parseTallies(r.AppendTallies(nil), &r)
-		if err != nil || again != nil && !slices.Equal(again.delays, r.aside.delays) {
+		if err != nil || again != nil && (!slices.Equal(again.delays, r.aside.delays) || !reflect.DeepEqual(again.departures, r.aside.departures)) {
 			t.Fatalf("%v and %v after %v", again, err, r.aside)
 		}
 	})

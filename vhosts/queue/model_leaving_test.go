@@ -4,7 +4,9 @@
 package queue
 
 import (
+	"reflect"
 	"slices"
+	"testing"
 
 	"pgregory.net/rapid"
 )
@@ -201,7 +203,7 @@ func (m *machine) leaving() map[string]func(*rapid.T) {
 			numbers := some(t)
 			for _, q := range m.model.messages {
 				if slices.Contains(numbers, q.number) {
-					q.leaving = false
+					q.leaving, q.waits = false, nil
 					// What the cursor has passed meanwhile counts as handed out.
 					q.redelivered = q.redelivered || q.number < m.engine.find(Level(q.number)).deliveredUpTo()
 				}
@@ -209,6 +211,49 @@ func (m *machine) leaving() map[string]func(*rapid.T) {
 			m.step(t, func() {
 				if err := m.engine.ReturnLeaving(intervals(numbers)); err != nil {
 					t.Fatal(err)
+				}
+			})
+		},
+		"wait": func(t *rapid.T) {
+			numbers := some(t)
+			slices.Sort(numbers)
+			r := m.engine.find(Level(numbers[0])).locate(numbers[0])
+			n := 1
+			for n < len(numbers) && numbers[n] == numbers[0]+uint64(n) && numbers[n] < r.end() {
+				n++
+			}
+			d := drawDeparture(t)
+			m.step(t, func() {
+				first := false
+				for _, n := range numbers[:n] {
+					if q := m.model.find(n); !r.Volatile {
+						waits := departure{d, m.places, 0, 1}
+						if first = first || q.waits == nil || !q.waits.equal(&d); q.waits != nil {
+							waits.place = q.waits.place
+						}
+						q.waits = &waits
+					}
+				}
+				if first {
+					m.places++
+				}
+				m.fx.Counted = m.fx.Counted[:0]
+				if err := m.engine.Wait(Interval{numbers[0], numbers[n-1] + 1}, d, &m.fx); err != nil {
+					t.Fatal(err)
+				}
+				if first != (len(m.fx.Counted) == 1) {
+					t.Fatalf("it is stored that messages %d wait: %t, want %t", numbers[:n], !first, first)
+				}
+			})
+		},
+		"wait wrong": func(t *rapid.T) {
+			n := uint64(m.level(t))<<levelShift | rapid.Uint64Range(0, 100).Draw(t, "number")
+			if q := m.model.find(n); q != nil && q.leaving {
+				t.Skip("it is leaving")
+			}
+			m.step(t, func() {
+				if err := m.engine.Wait(Interval{n, n + 1}, Departure{}, &m.fx); err == nil {
+					t.Fatalf("message %d can wait", n)
 				}
 			})
 		},
@@ -226,4 +271,89 @@ func (m *machine) leaving() map[string]func(*rapid.T) {
 			})
 		},
 	}
+}
+
+func drawDeparture(t *rapid.T) Departure {
+	return Departure{
+		Reason:  Reason(rapid.IntRange(0, Reasons-1).Draw(t, "reason")),
+		Refused: rapid.Bool().Draw(t, "refused"),
+		Took:    rapid.SampledFrom([][]uint64{nil, {1}, {1, 1 << 40}, {0, ^uint64(0), 7}}).Draw(t, "took"),
+	}
+}
+
+// waitsAt is the departure of the message at offset alone, nil if it has none.
+func (r *Run) waitsAt(offset uint32) *departure {
+	if r.aside != nil {
+		for _, d := range r.aside.departures {
+			if d.from <= offset && offset < d.end() {
+				d.from, d.count = 0, 1
+				return &d
+			}
+		}
+	}
+	return nil
+}
+
+// recoverWaiting checks what the shell learns of recovered messages that wait to leave.
+func (m *machine) recoverWaiting(t *rapid.T) {
+	last := departure{}
+	n := 0
+	m.engine.Departures(func(dead Dead, d Departure) {
+		for number := range dead.Numbers().each() {
+			q := m.model.find(number)
+			if q == nil || q.waits == nil || !q.waits.equal(&d) || dead.Reason != d.Reason || q.waits.place < last.place {
+				t.Fatalf("message %d waits as %+v, want %+v behind place %d", number, d, q, last.place)
+			}
+			last = *q.waits
+			n++
+		}
+	})
+	if want := len(m.model.leaving()); n != want {
+		t.Fatalf("%d messages wait to leave, want %d", n, want)
+	}
+}
+
+// TestStoredDepartures: what waits to leave is read back as it was stored, but for what
+// was settled meanwhile.
+func TestStoredDepartures(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		r := Run{Count: rapid.Uint32Range(1, MaxRunMessages).Draw(t, "count")}
+		r.aside = &aside{tallies: make([]Tally, r.Count)}
+		for at := uint32(0); at < r.Count; {
+			count := rapid.Uint32Range(1, r.Count-at).Draw(t, "neighbours")
+			switch rapid.IntRange(0, 2).Draw(t, "kind") {
+			case 0:
+				r.aside.restoreDeparture(&departure{drawDeparture(t), rapid.Uint64Range(0, maxPlace-1).Draw(t, "place"), at, count}, &Bitmap{})
+			case 1:
+				r.aside.delay(at, 9)
+			}
+			r.aside.tallies[at].Acquired = rapid.Uint16().Draw(t, "acquired")
+			at += count
+		}
+		stored := r.AppendTallies(nil)
+		back := Run{Count: r.Count}
+		for o := range r.Count {
+			if rapid.IntRange(0, 5).Draw(t, "settled") == 0 {
+				back.settled.Set(o)
+			}
+		}
+		back.gone = back.settled.Count()
+		var err error
+		if back.aside, err = parseTallies(stored, &back); err != nil {
+			t.Fatal(err)
+		}
+		if err := checkAside(&back); err != nil {
+			t.Fatal(err)
+		}
+		for o := range r.Count {
+			want := r.waitsAt(o)
+			if back.settled.Has(o) {
+				want = nil
+			}
+			if got := back.waitsAt(o); !reflect.DeepEqual(got, want) || want != nil && !back.isLeaving(o) {
+				t.Fatalf("message %d waits as %+v, want %+v", o, got, want)
+			}
+		}
+	})
 }

@@ -29,7 +29,8 @@ type modelMessage struct {
 	holder      *modelConsumer // nil while it is ready
 	redelivered bool
 	leaving     bool
-	delayed     uint64 // until when, 0 if it is not
+	waits       *departure // while it is leaving; of one message, nil if nothing is stored of it
+	delayed     uint64     // until when, 0 if it is not
 	tally       Tally
 }
 
@@ -199,6 +200,7 @@ type machine struct {
 	levels []uint8 // those that are used
 
 	messages messages
+	places   uint64
 	now      uint64 // milliseconds since 1970
 	timed    bool   // messages may become due
 	ttl      int64  // of the queue, negative for none
@@ -629,6 +631,7 @@ func (m *machine) recover(t *rapid.T) {
 	for _, level := range m.levels {
 		m.recoverLevel(t, level)
 	}
+	m.recoverWaiting(t)
 	if err := m.engine.Check(); err != nil {
 		t.Fatal(err)
 	}

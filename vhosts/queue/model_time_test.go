@@ -4,6 +4,7 @@
 package queue
 
 import (
+	"reflect"
 	"slices"
 
 	"pgregory.net/rapid"
@@ -197,8 +198,11 @@ func (m *machine) checkCounts(t *rapid.T) {
 			if q == nil || r.settled.Has(i) {
 				continue
 			}
+			if got := stored.waitsAt(i); !reflect.DeepEqual(got, q.waits) {
+				t.Fatalf("message %d is stored as waiting %+v, want %+v", q.number, got, q.waits)
+			}
 			until := uint64(0)
-			if stored.isAway(i) {
+			if stored.isAway(i) && q.waits == nil {
 				until = stored.aside.delays[stored.aside.position(i)].at
 			}
 			if got := stored.tally(i); got != q.tally || until != q.delayed {
@@ -216,8 +220,8 @@ func (m *machine) checkCounts(t *rapid.T) {
 	}
 }
 
-// countsStored counts and delays some messages of a run that is to be recovered, and
-// returns what the store has of that. handedOut says that there are some.
+// countsStored counts and delays some messages of a run that is to be recovered, and has
+// some leave, and returns what the store has of that. handedOut says that there are some.
 func (m *machine) countsStored(t *rapid.T, first uint64, count int) (stored []byte, handedOut bool) {
 	r := Run{First: first, Count: uint32(count), aside: &aside{tallies: make([]Tally, count)}}
 	for i := range uint64(count) {
@@ -229,9 +233,17 @@ func (m *machine) countsStored(t *rapid.T, first uint64, count int) (stored []by
 		q.tally.Failed = rapid.Uint16Range(0, 3).Draw(t, "failed")
 		q.tally.Acquired = q.tally.Failed + rapid.Uint16Range(1, 3).Draw(t, "unharmed")
 		r.aside.tallies[i] = q.tally
-		if rapid.Bool().Draw(t, "delayed") {
+		switch rapid.IntRange(0, 2).Draw(t, "away") {
+		case 1:
 			q.delayed = m.now + rapid.Uint64Range(0, 9_000).Draw(t, "for")
 			r.aside.delay(uint32(i), q.delayed)
+		case 2:
+			q.leaving = true
+			q.waits = &departure{drawDeparture(t), rapid.Uint64Range(0, 9).Draw(t, "place"), 0, 1}
+			stored := *q.waits
+			stored.from = uint32(i)
+			r.aside.departures = appendDeparture(r.aside.departures, stored)
+			m.places = max(m.places, stored.place+1)
 		}
 	}
 	return r.AppendTallies(nil), handedOut

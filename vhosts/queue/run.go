@@ -67,7 +67,9 @@ type aside struct {
 	departs uint32  // how many are leaving
 	delays  []delay // those that are delayed, in their order; they neither touch nor overlap if their time is the same
 	watched uint64  // of the run's entry in Engine.watches, 0 if it has none or was packed meanwhile
-	tallies []Tally // how often each was delivered before; nil if none came back to be counted
+	tallies []Tally // how often each was delivered before; nil if none came back to be counted, nor waits
+
+	departures []departure // of leaving messages that wait, in the order of their offsets
 }
 
 // isAway reports whether the message at offset is leaving or delayed.

@@ -26,7 +26,7 @@ type segment struct {
 	live       uint64 // unsettled messages of packed runs
 	bytes      uint64 // their body bytes, see Run.liveBytes
 	due        uint64 // when the first message of packed runs is due, 0 if none is
-	delays     bool   // some messages of packed runs are delayed
+	aways      bool   // some messages of packed runs are delayed or leaving
 	thawed     bool   // it is in Engine.thawed
 	small      int    // packed runs that may be joined and were not looked at for it
 	warm       runs   // runs after the packed ones
@@ -112,7 +112,7 @@ func (s *segment) pack(r *Run, p Place) {
 		tallies := r.AppendTallies(nil)
 		b = append(binary.AppendUvarint(b, uint64(len(tallies))), tallies...)
 	}
-	s.delays = s.delays || r.someAway()
+	s.aways = s.aways || r.someAway()
 	if r.Volatile {
 		tag |= tagVolatile
 	}
@@ -228,5 +228,5 @@ func (s *segment) unpack(k Keeper) {
 	}
 	s.warm = runs{list: append(list, s.warm.all()...)}
 	s.packed, s.last = nil, mark{}
-	s.count, s.live, s.bytes, s.due, s.delays, s.small = 0, 0, 0, 0, false, 0
+	s.count, s.live, s.bytes, s.due, s.aways, s.small = 0, 0, 0, 0, false, 0
 }

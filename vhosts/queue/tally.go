@@ -93,47 +93,63 @@ func (e *Engine) Count(numbers []uint64, failed bool, limit int64, fx *Effects) 
 // empty reports whether nothing is known of single messages any more.
 func (a *aside) empty() bool { return a.departs == 0 && a.tallies == nil }
 
-// AppendTallies appends the stored form of the run's counts, and until when messages
-// are delayed: for each message that has any its distance from the one before,
-// Acquired, and twice Failed, plus 1 if it is delayed; then the time as the difference
-// from that of the one before that is. All are varints.
+// AppendTallies appends the stored form of the run's counts, until when messages
+// are delayed and which of them wait to leave: for each message that has any of it, the
+// first of each departure, its distance from the one before, Acquired, and twice Failed,
+// plus 1 if it is delayed or 1<<17 if a departure begins. What follows is then the time
+// as the difference from that of the one before that is delayed, or the departure. The
+// difference is a varint, all else are uvarints.
 func (r *Run) AppendTallies(to []byte) []byte {
 	if !r.Tallied() {
 		return to
 	}
 	last, at, delays := 0, uint64(0), r.aside.delays
+	left, departures := &departure{}, r.aside.departures
 	for i, t := range r.aside.tallies {
 		for len(delays) > 0 && delays[0].end() <= uint32(i) {
 			delays = delays[1:]
 		}
 		delayed := len(delays) > 0 && delays[0].from <= uint32(i)
-		if t == (Tally{}) && !delayed || r.settled.Has(uint32(i)) {
+		leaves := len(departures) > 0 && departures[0].from == uint32(i)
+		if t == (Tally{}) && !delayed && !leaves || r.settled.Has(uint32(i)) {
 			continue
 		}
 		to = binary.AppendUvarint(to, uint64(i-last))
 		to = binary.AppendUvarint(to, uint64(t.Acquired))
 		last = i
-		if !delayed {
-			to = binary.AppendUvarint(to, uint64(t.Failed)<<1)
-			continue
+		switch failed := uint64(t.Failed) << 1; {
+		case delayed:
+			to = binary.AppendUvarint(to, failed|storedDelayed)
+			to = binary.AppendVarint(to, int64(delays[0].at-at))
+			at = delays[0].at
+		case leaves:
+			to = binary.AppendUvarint(to, failed|storedLeaving)
+			to = departures[0].append(to, left)
+			left, departures = &departures[0], departures[1:]
+		default:
+			to = binary.AppendUvarint(to, failed)
 		}
-		to = binary.AppendUvarint(to, uint64(t.Failed)<<1|1)
-		to = binary.AppendVarint(to, int64(delays[0].at-at))
-		at = delays[0].at
 	}
 	return to
 }
+
+// What is stored with twice Failed.
+const (
+	storedDelayed = 1
+	storedLeaving = 1 << 17
+)
 
 var errTallies = errors.New("delivery counts are malformed")
 
 // parseTallies reads the stored form of the counts of a run, whose Count and settled
 // are known; nil if there are none.
-func parseTallies(b []byte, r *Run) (*aside, error) {
+func parseTallies(b []byte, r *Run) (_ *aside, err error) {
 	if len(b) == 0 {
 		return nil, nil
 	}
 	a := &aside{tallies: make([]Tally, r.Count)}
 	offset, at := uint64(0), uint64(0)
+	var last departure
 	for len(b) > 0 {
 		var values [3]uint64
 		for i := range values {
@@ -143,23 +159,47 @@ func parseTallies(b []byte, r *Run) (*aside, error) {
 			}
 			values[i], b = v, b[n:]
 		}
-		if values[0] >= uint64(r.Count) || values[1] > math.MaxUint16 || values[2]>>1 > math.MaxUint16 {
+		state := values[2] & (storedDelayed | storedLeaving)
+		failed := (values[2] - state) >> 1
+		if values[0] >= uint64(r.Count) || values[1] > math.MaxUint16 || failed > math.MaxUint16 {
 			return nil, errTallies
 		}
 		if offset += values[0]; offset >= uint64(r.Count) {
 			return nil, errTallies
 		}
-		a.tallies[offset] = Tally{uint16(values[1]), uint16(values[2] >> 1)}
-		if values[2]&1 == 0 {
-			continue
-		}
-		later, n := binary.Varint(b)
-		if b = b[max(n, 0):]; n <= 0 || at+uint64(later)-1 >= maxTime || a.away.Has(uint32(offset)) {
+		a.tallies[offset] = Tally{uint16(values[1]), uint16(failed)}
+		switch {
+		case state == 0:
+		case uint32(offset) < last.end() || a.away.Has(uint32(offset)) || state == storedDelayed|storedLeaving:
 			return nil, errTallies
-		}
-		if at += uint64(later); !r.settled.Has(uint32(offset)) {
-			a.delay(uint32(offset), at)
+		case state == storedDelayed:
+			later, n := binary.Varint(b)
+			if b = b[max(n, 0):]; n <= 0 || at+uint64(later)-1 >= maxTime {
+				return nil, errTallies
+			}
+			if at += uint64(later); !r.settled.Has(uint32(offset)) {
+				a.delay(uint32(offset), at)
+			}
+		default:
+			if last, b, err = parseDeparture(b, &last); err != nil {
+				return nil, err
+			}
+			if last.from = uint32(offset); last.end() > r.Count {
+				return nil, errTallies
+			}
+			a.restoreDeparture(&last, &r.settled)
 		}
 	}
 	return a, nil
+}
+
+// restoreDeparture takes over a departure that was stored, but for what is settled.
+func (a *aside) restoreDeparture(d *departure, settled *Bitmap) {
+	for from := settled.NextClear(d.from, d.end()); from < d.end(); {
+		end := settled.NextSet(from, d.end())
+		a.away.SetRange(from, end)
+		a.departs += end - from
+		a.departures = appendDeparture(a.departures, d.within(from, end))
+		from = settled.NextClear(end, d.end())
+	}
 }
