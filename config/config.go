@@ -32,6 +32,8 @@ type Config struct {
 	DefaultVHost  string   `config:"default_vhost"`
 	LoopbackUsers []string `config:"loopback_users"`
 
+	DefaultQueueType string `config:"default_queue_type"` // classic or quorum
+
 	Heartbeat        int           `config:"heartbeat"` // seconds, 0 to 65535; 0 proposes none
 	FrameMax         int           `config:"frame_max"` // bytes, frame header and end octet included
 	ChannelMax       int           `config:"channel_max"`

@@ -61,6 +61,8 @@ func (c Config) Validate() error {
 		v.add("loopback_users", "holds an empty name", "write [] for no users")
 	}
 
+	v.oneOf("default_queue_type", c.DefaultQueueType, "classic", "quorum")
+
 	between(&v, "heartbeat", c.Heartbeat, 0, maxShort)
 	between(&v, "frame_max", c.FrameMax, minFrameMax, maxFrameMax)
 	between(&v, "channel_max", c.ChannelMax, 1, maxShort)

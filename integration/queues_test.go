@@ -4,12 +4,14 @@
 package integration_test
 
 import (
+	"encoding/json"
 	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/rabbitmq/amqp091-go"
 
+	"github.com/lagomq/lagomq"
 	"github.com/lagomq/lagomq/amqp/wire"
 )
 
@@ -48,6 +50,65 @@ func TestQueueDeclare(t *testing.T) {
 	// Carriage returns and line feeds are not part of names.
 	if q, err := channel.QueueDeclare("\r\nq\n", true, false, false, false, nil); err != nil || q.Name != "q" {
 		t.Errorf("got name %q, %v: want q", q.Name, err)
+	}
+}
+
+// TestDefaultQueueType: queues of which nobody says what they are, and that can be, are
+// of the type that the broker is set to.
+func TestDefaultQueueType(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	quorum := func(o *lagomq.Options) { o.Hosts.DefaultQueueType = "quorum" }
+	broker := newBroker(t, managed, onDisk(dir), quorum)
+	must(t, broker.Start(t.Context()))
+	connection := dial(t, broker)
+	typeOf := func(name string) string {
+		t.Helper()
+		var q struct {
+			Type      string
+			Arguments map[string]any
+		}
+		must(t, json.Unmarshal([]byte(manage(t, broker, "GET", "/queues/%2F/"+name, "", 200)), &q))
+		if q.Arguments["x-queue-type"] != q.Type {
+			t.Errorf("%s is of type %s and has the arguments %v", name, q.Type, q.Arguments)
+		}
+		return q.Type
+	}
+	channel := openChannel(t, connection)
+	for _, test := range []struct {
+		name                           string
+		durable, autoDelete, exclusive bool
+		arguments                      amqp091.Table
+		want                           string
+	}{
+		{"durable", true, false, false, nil, "quorum"},
+		{"limited", true, false, false, amqp091.Table{"x-max-length": int64(5)}, "quorum"},
+		{"named", true, false, false, amqp091.Table{"x-queue-type": "classic"}, "classic"},
+		{"transient", false, false, false, nil, "classic"},
+		{"autodelete", true, true, false, nil, "classic"},
+		{"exclusive", true, false, true, nil, "classic"},
+	} {
+		for range 2 { // the second time it is there
+			_, err := channel.QueueDeclare(test.name, test.durable, test.autoDelete, test.exclusive, false, test.arguments)
+			must(t, err)
+		}
+		if got := typeOf(test.name); got != test.want {
+			t.Errorf("%s is a %s queue, want %s", test.name, got, test.want)
+		}
+	}
+	_, err := openChannel(t, connection).QueueDeclare("named", true, false, false, false, nil)
+	wantException(t, err, amqp091.PreconditionFailed,
+		"PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'named' in vhost '/': received 'quorum' but current is 'classic'")
+	_, err = openChannel(t, connection).QueueDeclare("", true, false, false, false, nil)
+	wantException(t, err, amqp091.PreconditionFailed, "PRECONDITION_FAILED - Cannot declare a server-named queue for type rabbit_quorum_queue")
+	if hosts := manage(t, broker, "GET", "/vhosts", "", 200); !strings.Contains(hosts, `"default_queue_type":"quorum"`) {
+		t.Errorf("virtual hosts are %s", hosts)
+	}
+	shutDown(t, broker)
+
+	broker = startBroker(t, managed, onDisk(dir)) // a type once chosen stays
+	if got := typeOf("durable"); got != "quorum" {
+		t.Errorf("after a restart it is a %s queue", got)
 	}
 }
 

@@ -105,7 +105,7 @@ func (s *Server) overview(*http.Request) (any, error) {
 		ManagementVersion: o.ServerVersion, RabbitMQVersion: o.ServerVersion,
 		ProductName: o.Product, ProductVersion: o.Version,
 		ClusterName: o.ClusterName, ClusterTags: map[string]any{}, Node: o.Node, NodeTags: map[string]any{},
-		DefaultQueueType: vhosts.TypeClassic, RatesMode: "basic",
+		DefaultQueueType: o.Hosts.DefaultQueueType(), RatesMode: "basic",
 		MessageStats:  newChannelMessageStats(&counts, rates),
 		ChurnRates:    newChurnRates(&counts, rates),
 		QueueTotals:   newDepth(&counts, rates),

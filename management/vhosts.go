@@ -45,7 +45,7 @@ func (s *Server) virtualHosts(r *http.Request) (any, error) {
 	for _, v := range s.options.Hosts.VHosts() {
 		counts, rates := s.hostCounts(v, traffic, nil), s.rates.of(subject{vhost: v.Name()})
 		list = append(list, virtualHost{
-			Name: v.Name(), Tags: []string{}, DefaultQueueType: vhosts.TypeClassic,
+			Name: v.Name(), Tags: []string{}, DefaultQueueType: s.options.Hosts.DefaultQueueType(),
 			ClusterState: map[string]string{s.options.Node: "running"},
 			MessageStats: newChannelMessageStats(&counts, rates), depth: newDepth(&counts, rates),
 		})

@@ -172,13 +172,30 @@ func typeOf(args wire.Table) string {
 	return TypeClassic
 }
 
-// withType returns args with x-queue-type in it: stored arguments always name
-// the type.
-func withType(args wire.Table) wire.Table {
-	if _, given := args.Get("x-queue-type"); given {
-		return args
+// withType returns the arguments of a declaration with x-queue-type among them, as
+// stored arguments always have it: usual, or classic if the flags do not suit that
+// (RabbitMQ 4.3, queues: declare).
+func (d *QueueDeclaration) withType(usual string) wire.Table {
+	if _, given := d.Arguments.Get("x-queue-type"); given {
+		return d.Arguments
 	}
-	return append(slices.Clone(args), wire.Field{Name: "x-queue-type", Value: TypeClassic})
+	if _, bad := d.notForQuorum(); bad {
+		usual = TypeClassic
+	}
+	return append(slices.Clone(d.Arguments), wire.Field{Name: "x-queue-type", Value: usual})
+}
+
+// notForQuorum names the first property that a quorum queue cannot have.
+func (d *QueueDeclaration) notForQuorum() (property string, bad bool) {
+	switch {
+	case d.AutoDelete:
+		return "auto-delete", true
+	case d.Exclusive:
+		return "exclusive-owner", true
+	case !d.Durable:
+		return "non-durable", true
+	}
+	return "", false
 }
 
 // equivalentArguments compares the known arguments of a redeclaration with those

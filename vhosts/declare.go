@@ -57,7 +57,7 @@ func (v *VHost) DeclareQueue(d QueueDeclaration, w persistence.Waiter) (answer D
 		answer, err = v.DeclareQueuePassive(d.Name, d.Owner)
 		return answer, false, err
 	}
-	d.Arguments = withType(d.Arguments).Sorted()
+	d.Arguments = d.withType(v.hosts.DefaultQueueType()).Sorted()
 	d.Durable = d.Durable && !d.Exclusive
 	switch {
 	case d.Name == "" && typeOf(d.Arguments) == TypeQuorum:
@@ -111,16 +111,8 @@ func (v *VHost) checkDeclaration(d *QueueDeclaration) *wire.Error {
 	if err := checkArguments(d.Arguments, d.Name, v.name); err != nil {
 		return err
 	}
-	if typeOf(d.Arguments) != TypeQuorum {
-		return nil
-	}
-	for _, property := range []struct {
-		name string
-		set  bool
-	}{{"auto-delete", d.AutoDelete}, {"exclusive-owner", d.Exclusive}, {"non-durable", !d.Durable}} {
-		if property.set {
-			return wire.Errorf(wire.PreconditionFailed, "invalid property '%s' for queue '%s' in vhost '%s'", property.name, d.Name, v.name)
-		}
+	if property, bad := d.notForQuorum(); bad && typeOf(d.Arguments) == TypeQuorum {
+		return wire.Errorf(wire.PreconditionFailed, "invalid property '%s' for queue '%s' in vhost '%s'", property, d.Name, v.name)
 	}
 	return nil
 }

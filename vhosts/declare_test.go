@@ -160,7 +160,8 @@ func TestArgumentsTogether(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			wantError(t, checkArguments(withType(test.args), "q", "/"), wire.PreconditionFailed, test.want)
+			d := QueueDeclaration{Arguments: test.args}
+			wantError(t, checkArguments(d.withType(TypeClassic), "q", "/"), wire.PreconditionFailed, test.want)
 		})
 	}
 }

@@ -33,6 +33,9 @@ type Options struct {
 	Users *Users
 	// VHosts are made if they do not exist yet. Default: "/".
 	VHosts []string
+	// DefaultQueueType is the type of queues whose declaration names none, if it suits
+	// their flags. Default: TypeClassic.
+	DefaultQueueType string
 	// ResidentBytes is how many bytes of messages a queue keeps in memory when they
 	// can be read back from the store. Default: 16 MiB.
 	ResidentBytes uint64
@@ -59,6 +62,9 @@ type Options struct {
 func (o *Options) EnsureDefaults() {
 	if len(o.VHosts) == 0 {
 		o.VHosts = []string{"/"}
+	}
+	if o.DefaultQueueType == "" {
+		o.DefaultQueueType = TypeClassic
 	}
 	if o.ResidentBytes == 0 {
 		o.ResidentBytes = 16 << 20
@@ -92,6 +98,9 @@ func (o *Options) Validate() error {
 	if o.PageReaders < 0 {
 		problems = append(problems, fmt.Errorf("vhosts: Options.PageReaders is %d but must be positive", o.PageReaders))
 	}
+	if checkQueueType(o.DefaultQueueType) != "" {
+		problems = append(problems, fmt.Errorf("vhosts: Options.DefaultQueueType %q is not known", o.DefaultQueueType))
+	}
 	for _, name := range o.VHosts {
 		if name == "" || len(name) > 255 {
 			problems = append(problems, fmt.Errorf("vhosts: virtual host name %q must have 1 to 255 bytes", name))
@@ -122,6 +131,10 @@ type Hosts struct {
 	mu     sync.RWMutex
 	byName map[string]*VHost
 }
+
+// DefaultQueueType is the type of queues whose declaration names none, if it suits
+// their flags.
+func (h *Hosts) DefaultQueueType() string { return h.options.DefaultQueueType }
 
 // Open recovers the virtual hosts from the store and makes those that are
 // configured but missing.

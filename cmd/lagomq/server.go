@@ -112,7 +112,8 @@ func brokerOptions(c config.Config, logger *slog.Logger) lagomq.Options {
 			MaxMessageSize:   int64(c.MaxMessageSize), MaxTxBytes: int64(c.MaxTxBytes),
 		},
 		Hosts: vhosts.Options{
-			ResidentBytes: uint64(c.Queue.ResidentBytes), ResidentBudget: uint64(c.Queue.ResidentBudget),
+			DefaultQueueType: c.DefaultQueueType,
+			ResidentBytes:    uint64(c.Queue.ResidentBytes), ResidentBudget: uint64(c.Queue.ResidentBudget),
 		},
 		Store: persistence.Options{
 			MemTableSize: int64(c.Storage.MemtableSize), CacheSize: int64(c.Storage.CacheSize),
