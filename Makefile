@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Only Go is needed, except for: race (a C compiler), test-clients (Python with
-# pika, Node.js with amqplib; .ci/run installs both libraries out of the way).
+# pika and requests, Node.js with amqplib; .ci/run installs these out of the way).
 
 GO          ?= go
 STATICCHECK ?= $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
