@@ -237,7 +237,7 @@ func (w *writer) deliver(channel uint16, consumerTag string, first uint64, d *qu
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	oneFrame, tallied := min(referenceFrom, w.frameMax-wire.FrameOverhead), d.Tallied()
-	w.out.grow(int(d.Count) * (d.Page.Bytes()/d.Page.Len() + len(consumerTag) + deliverOverhead))
+	w.out.grow(int(d.Count) * (d.Page.Spread()/d.Page.Len() + len(consumerTag) + deliverOverhead))
 	before := len(w.out.buf)
 	for i := range d.Count {
 		envelope, header, body := d.Page.Message(int(d.Offset(i)))

@@ -7,7 +7,6 @@ import (
 	"iter"
 	"slices"
 
-	"github.com/lagomq/lagomq/amqp/wire"
 	"github.com/lagomq/lagomq/vhosts/queue"
 )
 
@@ -97,6 +96,7 @@ type mailing struct {
 	target       *deadLetterTarget // nil if the source delays, or has none any more
 	bundles      []bundle
 	publications []TxPublication
+	latest       int // the publication that has the copy of the letter before, -1 for none
 	copies       [queue.MaxRunMessages]letterCopy
 	copied       queue.Bitmap // the letters that have a copy
 	refused      []mailRefusal
@@ -129,6 +129,7 @@ func (m *mailing) all() iter.Seq2[uint32, *bundle] {
 // address makes the publications. What has no destination is lost, as everything is
 // if there is no target: it was taken from the queue meanwhile.
 func (m *mailing) address() {
+	m.latest = -1
 	stamper := stamper{source: m.source, target: m.target, now: m.source.vhost.hosts.timers.clock()}
 	for first, b := range m.all() {
 		if m.target == nil && !m.source.delays {
@@ -146,10 +147,9 @@ func (m *mailing) address() {
 // copy routes a letter and makes its copy. It returns false if it has no destination.
 func (m *mailing) copy(stamper *stamper, letter uint32, b *bundle, offset uint32) bool {
 	envelope, header, body := b.page.Message(int(offset))
-	h, err := wire.ParseHeader(header)
-	var s *stamp
-	if err == nil {
-		s, err = stamper.put(b, offset, envelope, h.Properties)
+	s, like, err := stamper.put(b, offset, envelope, header)
+	if !like {
+		m.latest = -1
 	}
 	if err != nil {
 		// It was checked when it was published: only damage gets here.
@@ -168,12 +168,15 @@ func (m *mailing) copy(stamper *stamper, letter uint32, b *bundle, offset uint32
 	page := m.publications[at].Page
 	m.copies[letter] = letterCopy{uint16(at), uint16(page.Len())}
 	m.copied.Set(letter)
-	copy(s.header[:wire.ContentHeaderSize], header)
-	if s.died {
+	switch {
+	case at == m.latest:
+		page.AppendLike(body)
+	case s.died:
 		page.AppendDead(s.envelope, s.header, body, s.rekeyed)
-	} else {
+	default:
 		page.Append(s.envelope, s.header, body)
 	}
+	m.latest = at
 	page.Meet(s.due)
 	page.Hide(s.hidden)
 	return true

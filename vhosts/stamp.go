@@ -32,8 +32,10 @@ type stamp struct {
 	due           queue.Deadline // of the copy
 
 	// Of the letter it was put on last:
-	properties []byte // the original's
-	header     []byte // of the copy, in the room for what is not properties the last one's
+	page       *queue.Page
+	offset     uint32
+	original   []byte // its header
+	header     []byte // of the copy
 	persistent bool
 	priority   Priority
 	to         *Route // route, for its priority
@@ -69,37 +71,60 @@ type again struct {
 	route, rest *Route
 }
 
-// put puts a stamp on the letter at an offset of a bundle, whose envelope and
-// properties these are.
-func (m *stamper) put(b *bundle, offset uint32, envelope, properties []byte) (*stamp, *wire.Error) {
-	s := &m.stamp
+// put puts a stamp on the letter at an offset of a bundle, which has that envelope and
+// header. It reports whether the copy differs by its body only from that of the letter
+// before.
+func (m *stamper) put(b *bundle, offset uint32, envelope, header []byte) (s *stamp, like bool, err *wire.Error) {
+	s = &m.stamp
+	alike := s.valid && b.reason == s.of.reason
+	if alike && b.page == s.page && offset == s.offset+1 && b.page.Like(int(offset)) {
+		s.offset = offset
+		return s, true, nil
+	}
 	o := original{
 		reason: b.reason, died: b.page.Died(int(offset)), rekeyed: b.page.Rekeyed(int(offset)), envelope: envelope,
 		page: b.page, offset: int(offset),
 	}
-	alike := s.valid && o.reason == s.of.reason && o.died == s.of.died && o.rekeyed == s.of.rekeyed &&
+	alike = alike && o.died == s.of.died && o.rekeyed == s.of.rekeyed &&
 		bytes.Equal(envelope, s.of.envelope) && o.page.SameHidden(o.offset, s.of.page, s.of.offset)
-	if alike && bytes.Equal(properties, s.properties) {
-		return s, nil
+	if like = alike && bytes.Equal(header, s.original); !like {
+		if err := m.renew(&o, header, alike); err != nil {
+			return nil, false, err
+		}
+	}
+	s.page, s.offset, s.original = b.page, offset, header
+	return s, like, nil
+}
+
+// renew makes the stamp that of a letter with that header. alike says that it is
+// already, but for what the header tells.
+func (m *stamper) renew(o *original, header []byte, alike bool) *wire.Error {
+	s := &m.stamp
+	h, err := wire.ParseHeader(header)
+	if err != nil {
+		return err
+	}
+	if alike && bytes.Equal(h.Properties, s.original[wire.ContentHeaderSize:]) {
+		copy(s.header, header[:wire.ContentHeaderSize])
+		return nil
 	}
 	var view wire.PropertyView
-	if err := view.Read(properties); err != nil {
-		return nil, err
+	if err := view.Read(h.Properties); err != nil {
+		return err
 	}
 	o.headers, o.expires, o.expiration = view.Headers, view.Has(wire.FlagExpiration), view.Expiration
 	alike = alike && o.expires == s.of.expires && bytes.Equal(o.expiration, s.of.expiration) && bytes.Equal(o.headers, s.of.headers)
 	if !alike {
-		*s = stamp{of: o, header: s.header}
+		*s = stamp{of: *o, header: s.header}
 		if err := m.make(); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	s.properties = properties
-	s.header = wire.AppendHeader(s.header[:0], 0, nil)
+	s.header = append(s.header[:0], header[:wire.ContentHeaderSize]...)
 	if m.source.delays {
-		s.header = wire.ReplaceHeaders(s.header, properties, s.headers, 0)
+		s.header = wire.ReplaceHeaders(s.header, h.Properties, s.headers, 0)
 	} else {
-		s.header = wire.ReplaceHeaders(s.header, properties, s.headers, wire.FlagExpiration)
+		s.header = wire.ReplaceHeaders(s.header, h.Properties, s.headers, wire.FlagExpiration)
 	}
 	s.persistent = view.DeliveryMode == wire.Persistent
 	s.priority = PriorityOf(&view)
@@ -107,7 +132,7 @@ func (m *stamper) put(b *bundle, offset uint32, envelope, properties []byte) (*s
 		m.direct()
 	}
 	s.to = s.route.For(s.priority)
-	return s, nil
+	return nil
 }
 
 // make works out what the stamp says.

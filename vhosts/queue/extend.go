@@ -79,16 +79,17 @@ func (p *Page) KeepTimes(other *Page) {
 // would make more than a run, or came much later. Without stamps they count as
 // having arrived with the page's first.
 func (p *Page) Take(other *Page) bool {
-	if len(p.messages)+len(other.messages) > MaxRunMessages || len(p.buf)+len(other.buf) > MaxRunBytes ||
+	if len(p.messages)+len(other.messages) > MaxRunMessages || p.Spread()+other.Spread() > MaxRunBytes ||
 		other.arrived-p.arrived > extendTime {
 		return false
 	}
 	offset := uint32(len(p.buf))
 	for _, m := range other.messages {
-		m.offset += offset
+		m.at += offset
 		p.messages = append(p.messages, m)
 	}
 	p.buf = append(p.buf, other.buf...)
+	p.shared += other.shared
 	p.bodies += other.bodies
 	if len(other.stamps) > 0 {
 		for len(p.stamps) < len(p.messages)-len(other.messages) {

@@ -6,8 +6,6 @@ package queue
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -35,6 +33,7 @@ const (
 type Page struct {
 	buf      []byte
 	messages []message
+	shared   int     // bytes that it would have more if no messages shared what is alike, see AppendLike
 	bodies   uint64  // body bytes of all messages
 	arrived  uint64  // when its messages arrived, 0 if that is not known
 	stamps   []Stamp // of the first messages, those that have times of their own, see Stamp
@@ -72,13 +71,14 @@ func (p *Page) Release() {
 	}
 }
 
-// message says where the parts of one message lie: they follow each other in
-// the page's buffer from offset on.
+// message says where the parts of one message lie in the page's buffer: envelope and
+// header in front of its body, or of the body of an earlier message that has the same.
 type message struct {
-	offset   uint32
-	header   uint32 // length of the content header payload
+	at       uint32 // where the body begins
 	body     uint32 // length of the body
+	header   uint32 // length of the content header payload
 	envelope uint16 // length of exchange and routing key as two short strings, and flags
+	back     uint8  // how many messages before it the one is that has its envelope and header
 }
 
 // The flags of a message. Two short strings are at most 512 bytes.
@@ -86,25 +86,27 @@ const (
 	diedFlag    = 1 << 15 // its x-death header is the broker's
 	rekeyedFlag = 1 << 14 // its CC header names no routing keys any more
 	blindFlag   = 1 << 13 // the routing keys of its header BCC follow it in the buffer
+	likeFlag    = 1 << 12 // in the stored form: envelope and header are those of the message before
 
-	envelopeMask = blindFlag - 1
+	envelopeMask = likeFlag - 1
 )
 
 func (m *message) envelopeLength() int { return int(m.envelope & envelopeMask) }
 
-// end is where the message ends in the buffer.
-func (m *message) end() uint64 {
-	return uint64(m.offset) + uint64(m.envelopeLength()) + uint64(m.header) + uint64(m.body)
-}
+// head is the length of envelope and header.
+func (m *message) head() int { return m.envelopeLength() + int(m.header) }
+
+// end is where the body ends in the buffer.
+func (m *message) end() uint64 { return uint64(m.at) + uint64(m.body) }
 
 // Append adds a message: envelope is the exchange and the routing key as two
 // short strings back to back, as basic.publish has them and basic.deliver ends
 // with; header is the content header's payload. All three are copied.
 func (p *Page) Append(envelope, header, body []byte) {
 	p.messages = append(p.messages, message{
-		offset:   uint32(len(p.buf)),
-		header:   uint32(len(header)),
+		at:       uint32(len(p.buf) + len(envelope) + len(header)),
 		body:     uint32(len(body)),
+		header:   uint32(len(header)),
 		envelope: uint16(len(envelope)),
 	})
 	p.buf = append(p.buf, envelope...)
@@ -125,9 +127,49 @@ func (p *Page) AppendDead(envelope, header, body []byte, rekeyed bool) {
 	}
 }
 
+// AppendLike appends a message that differs from the one appended last by its body
+// only, which is of the same length, as the header says that. What they have in common
+// is kept once.
+func (p *Page) AppendLike(body []byte) {
+	m := p.messages[len(p.messages)-1]
+	m.at = uint32(len(p.buf))
+	m.envelope &^= blindFlag
+	m.back++
+	p.messages = append(p.messages, m)
+	p.buf = append(p.buf, body...)
+	p.shared += m.head()
+	p.bodies += uint64(m.body)
+}
+
+// Like reports whether message i was appended by AppendLike, and nothing that nobody
+// gets to see tells it from the one before either.
+func (p *Page) Like(i int) bool {
+	m := &p.messages[i]
+	return m.back > 0 && m.envelope == p.messages[i-1].envelope && m.envelope&blindFlag == 0
+}
+
+// appendable reports whether AppendLike can add message i of another page.
+func (p *Page) appendable(other *Page, i int) bool {
+	m, last := &other.messages[i], len(p.messages)-1
+	if m.back == 0 || last < 0 {
+		return false
+	}
+	l := &p.messages[last]
+	if l.body != m.body || (l.envelope^m.envelope)&^blindFlag != 0 {
+		return false
+	}
+	envelope, header, _ := p.Message(last)
+	otherEnvelope, otherHeader, _ := other.Message(i)
+	return bytes.Equal(envelope, otherEnvelope) && bytes.Equal(header, otherHeader)
+}
+
 // AppendFrom appends message i of another page, as it is.
 func (p *Page) AppendFrom(other *Page, i int) {
-	p.Append(other.Message(i))
+	if envelope, header, body := other.Message(i); p.appendable(other, i) {
+		p.AppendLike(body)
+	} else {
+		p.Append(envelope, header, body)
+	}
 	p.messages[len(p.messages)-1].envelope = other.messages[i].envelope
 	p.buf = append(p.buf, other.blind(i)...)
 	p.stampLike(other.Stamp(i))
@@ -195,26 +237,31 @@ func (p *Page) Rekeyed(i int) bool { return p.messages[i].envelope&rekeyedFlag !
 
 // Full says that the page makes a whole run and takes no further message.
 func (p *Page) Full() bool {
-	return len(p.messages) >= MaxRunMessages || len(p.buf) >= MaxRunBytes
+	return len(p.messages) >= MaxRunMessages || p.Spread() >= MaxRunBytes
 }
 
 // Fits says whether a message of size bytes may still be added: an empty page
 // takes any message.
 func (p *Page) Fits(size int) bool {
-	return len(p.messages) == 0 || len(p.messages) < MaxRunMessages && len(p.buf)+size <= MaxRunBytes
+	return len(p.messages) == 0 || len(p.messages) < MaxRunMessages && p.Spread()+size <= MaxRunBytes
 }
 
 // Len is the number of messages in the page.
 func (p *Page) Len() int { return len(p.messages) }
 
-// Bytes is the size of the page's buffer in bytes: all parts of all messages.
+// Bytes is the size of the page's buffer in bytes: all parts of all messages, what
+// they share only once.
 func (p *Page) Bytes() int { return len(p.buf) }
+
+// Spread is the size of all parts of all messages in bytes, each by itself. It is what
+// the bounds of a page are for.
+func (p *Page) Spread() int { return len(p.buf) + p.shared }
 
 // Leading returns how many of the messages from one on, at most most, are together no
 // larger than size bytes, but at least one, and how large these are.
 func (p *Page) Leading(from, most uint32, size int) (n uint32, bytes int) {
 	for _, m := range p.messages[from : from+most] {
-		more := m.envelopeLength() + int(m.header) + int(m.body)
+		more := m.head() + int(m.body)
 		if n > 0 && bytes+more > size {
 			break
 		}
@@ -230,15 +277,15 @@ func (p *Page) BodyBytes() uint64 { return p.bodies }
 // Message returns the parts of message i. They alias the page.
 func (p *Page) Message(i int) (envelope, header, body []byte) {
 	m := &p.messages[i]
-	b := p.buf[m.offset:]
-	e := m.envelopeLength()
-	h := e + int(m.header)
-	return b[:e:e], b[e:h:h], b[h : h+int(m.body) : h+int(m.body)]
+	h := int(p.messages[i-int(m.back)].at)
+	e := h - int(m.header)
+	body = p.buf[m.at:]
+	return p.buf[e-m.envelopeLength() : e : e], p.buf[e:h:h], body[:m.body:m.body]
 }
 
 // Reset empties the page for reuse by its filler; nobody else may hold it.
 func (p *Page) Reset() {
-	p.buf, p.messages, p.bodies = p.buf[:0], p.messages[:0], 0
+	p.buf, p.messages, p.shared, p.bodies = p.buf[:0], p.messages[:0], 0, 0
 	p.arrived, p.stamps = 0, p.stamps[:0]
 }
 
@@ -263,176 +310,9 @@ func (p *Page) exact() *Page {
 	return &Page{
 		buf:      append(make([]byte, 0, len(p.buf)), p.buf...),
 		messages: append(make([]message, 0, len(p.messages)), p.messages...),
+		shared:   p.shared,
 		bodies:   p.bodies,
 		arrived:  p.arrived,
 		stamps:   slices.Clone(p.stamps),
 	}
-}
-
-// A page's stored form, all integers big-endian:
-//
-//	count uint32 (bit 31: the times follow, 30: and stamps)
-//	[time of arrival uint64]
-//	[length of stamps uint32, stamps: see AppendStamps]
-//	count times: envelope uint16 (bit 15: dead-lettered, 14: rekeyed, 13: hidden keys), header uint32, body uint32
-//	the page's buffer: behind each message with hidden keys length uint32, keys, each after its length as uvarint
-const (
-	pageHeadSize    = 4
-	pageTimeSize    = 8
-	pageStampsSize  = 4
-	pageMessageSize = 2 + 4 + 4
-
-	timedFlag   = 1 << 31
-	stampedFlag = 1 << 30
-)
-
-var errPage = errors.New("page is malformed")
-
-// Size is the length of the page's stored form in bytes.
-func (p *Page) Size() int {
-	size := pageHeadSize + pageMessageSize*len(p.messages) + len(p.buf)
-	if p.arrived != 0 {
-		size += pageTimeSize
-		if p.stamped() {
-			size += pageStampsSize + p.stampsSize()
-		}
-	}
-	return size
-}
-
-// AppendTo appends the page's stored form to dst.
-func (p *Page) AppendTo(dst []byte) []byte {
-	dst = p.appendHead(dst)
-	for i := range p.messages {
-		m := &p.messages[i]
-		dst = binary.BigEndian.AppendUint16(dst, m.envelope)
-		dst = binary.BigEndian.AppendUint32(dst, m.header)
-		dst = binary.BigEndian.AppendUint32(dst, m.body)
-	}
-	return append(dst, p.buf...)
-}
-
-// appendHead appends what comes before the messages.
-func (p *Page) appendHead(dst []byte) []byte {
-	count := uint32(len(p.messages))
-	switch {
-	case p.arrived == 0:
-		return binary.BigEndian.AppendUint32(dst, count)
-	case !p.stamped():
-		dst = binary.BigEndian.AppendUint32(dst, count|timedFlag)
-		return binary.BigEndian.AppendUint64(dst, p.arrived)
-	}
-	dst = binary.BigEndian.AppendUint32(dst, count|timedFlag|stampedFlag)
-	dst = binary.BigEndian.AppendUint64(dst, p.arrived)
-	at := len(dst)
-	dst = p.AppendStamps(append(dst, 0, 0, 0, 0))
-	binary.BigEndian.PutUint32(dst[at:], uint32(len(dst)-at-pageStampsSize))
-	return dst
-}
-
-// parseHead reads what comes before the messages and returns how many these are,
-// and the rest.
-func (p *Page) parseHead(b []byte) (count int64, rest []byte, err error) {
-	whole := len(b)
-	if whole < pageHeadSize {
-		return 0, nil, fmt.Errorf("%w: %d bytes are too few", errPage, whole)
-	}
-	head := binary.BigEndian.Uint32(b)
-	count, b = int64(head&^(timedFlag|stampedFlag)), b[pageHeadSize:]
-	if head&timedFlag != 0 {
-		if len(b) < pageTimeSize || binary.BigEndian.Uint64(b)-1 >= maxTime {
-			return 0, nil, fmt.Errorf("%w: no time of arrival in %d bytes", errPage, whole)
-		}
-		p.arrived, b = binary.BigEndian.Uint64(b), b[pageTimeSize:]
-	}
-	if head&stampedFlag != 0 {
-		size := int64(0)
-		if len(b) >= pageStampsSize {
-			size, b = int64(binary.BigEndian.Uint32(b)), b[pageStampsSize:]
-		}
-		if size == 0 || p.arrived == 0 || int64(len(b)) < size {
-			return 0, nil, fmt.Errorf("%w: %d bytes of stamps in %d bytes", errPage, size, whole)
-		}
-		if err := p.parseStamps(b[:size], count); err != nil {
-			return 0, nil, err
-		}
-		b = b[size:]
-	}
-	if count > MaxRunMessages || int64(len(b)) < pageMessageSize*count {
-		return 0, nil, fmt.Errorf("%w: %d messages in %d bytes", errPage, count, whole)
-	}
-	return count, b, nil
-}
-
-// parseStamps reads the stamps of a page of count messages.
-func (p *Page) parseStamps(b []byte, count int64) error {
-	err := ParseStamps(b, p.arrived, func(_ int, s Stamp) { p.stamps = append(p.stamps, s) })
-	if err == nil && int64(len(p.stamps)) > count {
-		return fmt.Errorf("%w: %d stamps for %d messages", errPage, len(p.stamps), count)
-	}
-	return err
-}
-
-// ParsePage reads a page from its stored form. The page keeps b.
-func ParsePage(b []byte) (*Page, error) {
-	p := new(Page)
-	content, err := p.parse(b)
-	if err != nil {
-		return nil, err
-	}
-	p.buf = content
-	return p, nil
-}
-
-// Parse is ParsePage for a page that is used again, with one holder, the caller.
-// It copies b.
-func (p *Pages) Parse(b []byte) (*Page, error) {
-	page := p.New()
-	content, err := page.parse(b)
-	if err != nil {
-		page.Release()
-		return nil, err
-	}
-	page.buf = append(page.buf, content...)
-	return page, nil
-}
-
-// parse fills in the messages of an empty page and returns what its buffer is to
-// hold.
-func (p *Page) parse(b []byte) (content []byte, err error) {
-	count, lengths, err := p.parseHead(b)
-	if err != nil {
-		return nil, err
-	}
-	if int64(cap(p.messages)) < count {
-		p.messages = make([]message, count)
-	}
-	p.messages = p.messages[:count]
-	content = lengths[pageMessageSize*count:]
-	at, bodies := uint64(0), uint64(0)
-	for i := range p.messages {
-		l := lengths[:pageMessageSize]
-		lengths = lengths[pageMessageSize:]
-		m := message{
-			offset:   uint32(at),
-			envelope: binary.BigEndian.Uint16(l),
-			header:   binary.BigEndian.Uint32(l[2:]),
-			body:     binary.BigEndian.Uint32(l[6:]),
-		}
-		if at = m.end(); m.envelope&blindFlag != 0 && at+blindSize <= uint64(len(content)) {
-			at += blindSize + uint64(binary.BigEndian.Uint32(content[at:]))
-		} else if m.envelope&blindFlag != 0 {
-			at += blindSize
-		}
-		if at > uint64(len(content)) {
-			return nil, fmt.Errorf("%w: message %d ends at byte %d of %d", errPage, i, at, len(content))
-		}
-		p.messages[i] = m
-		bodies += uint64(m.body)
-	}
-	if at != uint64(len(content)) {
-		return nil, fmt.Errorf("%w: messages end at byte %d of %d", errPage, at, len(content))
-	}
-	p.bodies = bodies
-	return content, nil
 }

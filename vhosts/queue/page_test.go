@@ -25,16 +25,23 @@ func TestPageRoundTrip(t *testing.T) {
 				rapid.SliceOfN(rapid.Byte(), 0, 20).Draw(t, "header"),
 				rapid.SliceOfN(rapid.Byte(), 0, 50).Draw(t, "body"),
 			}
+			if n := len(want); n > 0 && rapid.Bool().Draw(t, "like") {
+				m.envelope, m.header = want[n-1].envelope, want[n-1].header
+				m.body = rapid.SliceOfN(rapid.Byte(), len(want[n-1].body), len(want[n-1].body)).Draw(t, "body")
+				p.AppendLike(m.body)
+			} else {
+				p.Append(m.envelope, m.header, m.body)
+			}
 			want = append(want, m)
-			p.Append(m.envelope, m.header, m.body)
 		}
 		check := func(what string, p *Page) {
-			bodies := uint64(0)
+			bodies, spread := uint64(0), 0
 			if p.Len() != len(want) {
 				t.Fatalf("%s page holds %d messages, want %d", what, p.Len(), len(want))
 			}
 			for i, m := range want {
 				bodies += uint64(len(m.body))
+				spread += len(m.envelope) + len(m.header) + len(m.body)
 				envelope, header, body := p.Message(i)
 				if !bytes.Equal(envelope, m.envelope) || !bytes.Equal(header, m.header) || !bytes.Equal(body, m.body) {
 					t.Fatalf("%s page: message %d is %q %q %q, want %q", what, i, envelope, header, body, m)
@@ -42,6 +49,9 @@ func TestPageRoundTrip(t *testing.T) {
 			}
 			if p.BodyBytes() != bodies {
 				t.Fatalf("%s page counts %d body bytes, want %d", what, p.BodyBytes(), bodies)
+			}
+			if p.Spread() != spread {
+				t.Fatalf("%s page counts %d bytes, want %d", what, p.Spread(), spread)
 			}
 		}
 		check("filled", p)
@@ -71,10 +81,53 @@ func TestPageRoundTrip(t *testing.T) {
 			}
 			copied.Release()
 		}
+		appended := new(Page)
+		for i := range want {
+			appended.AppendFrom(p, i)
+		}
+		check("appended", appended)
+		if appended.Bytes() > p.Bytes() {
+			t.Fatalf("%d bytes became %d when messages were appended to another page", p.Bytes(), appended.Bytes())
+		}
+		first := p.exact()
+		if p.Take(loaded) {
+			want = append(want, want...)
+			check("doubled", p)
+			want = want[:first.Len()]
+		}
 		p.Reset()
 		want = nil
 		check("emptied", p)
 	})
+}
+
+// TestPageLike checks that messages that are alike take the room of their bodies, but
+// count in full where pages are bounded, and which are known to be alike.
+func TestPageLike(t *testing.T) {
+	t.Parallel()
+	p := new(Page)
+	head := make([]byte, 1<<12)
+	p.AppendDead([]byte("e"), head, []byte("b0"), true)
+	for p.Fits(1 + len(head) + 2) {
+		p.AppendLike([]byte("bn"))
+	}
+	if want := MaxRunBytes / (1 + len(head) + 2); p.Len() != want || p.Bytes() != 1+len(head)+2*want {
+		t.Fatalf("%d messages in %d bytes, want %d", p.Len(), p.Bytes(), want)
+	}
+	if p.Like(0) || !p.Like(1) || !p.Died(1) || !p.Rekeyed(1) {
+		t.Errorf("first is like another: %t; second is: %t, died: %t, rekeyed: %t", p.Like(0), p.Like(1), p.Died(1), p.Rekeyed(1))
+	}
+	p.Reset()
+	p.Append(nil, nil, nil)
+	for range 5 {
+		p.AppendLike(nil)
+	}
+	p.Hide([]string{"key"})
+	p.AppendLike(nil)
+	p.AppendDead(nil, nil, nil, false)
+	if !p.Like(4) || p.Like(5) || p.Like(6) || p.Like(7) || p.Hidden(6) != nil {
+		t.Errorf("alike: %t %t %t %t; hidden keys %q", p.Like(4), p.Like(5), p.Like(6), p.Like(7), p.Hidden(6))
+	}
 }
 
 // TestPageMessageCapacity checks that appending to a part of a message does not
@@ -196,6 +249,9 @@ func TestParsePageErrors(t *testing.T) {
 		{"stamps without a time", "bytes of stamps in", change(0, 2|stampedFlag)},
 		{"cut short", "message 1 ends at byte 34 of 33", good[:len(good)-1]},
 		{"too long", "messages end at byte 34 of 35", append(slices.Clone(good), 0)},
+		{"first like another", "message 0 is not like", change(4, likeFlag<<16|binary.BigEndian.Uint32(good[4:]))},
+		{"like one with another body", "message 1 is not like", slices.Concat(good[:14], []byte{likeFlag >> 8, 3}, good[16:23], []byte{3}, good[24:])},
+		{"like one with another header", "message 1 is not like", slices.Concat(good[:14], []byte{likeFlag >> 8, 3}, good[16:19], []byte{7}, good[20:])},
 		{"huge header", "message 0 ends at byte 4294967306 of 34", change(6, 1<<32-1)},
 		{"huge body", "message 1 ends at byte 4294967321 of 34", change(20, 1<<32-1)},
 	} {
@@ -226,6 +282,10 @@ func FuzzParsePage(f *testing.F) {
 	hidden := newPage(7, 2, 3)
 	hidden.Hide([]string{"key", ""})
 	f.Add(hidden.AppendTo(nil))
+	alike := newPage(7, 2, 3)
+	alike.AppendLike([]byte("abc"))
+	alike.AppendLike([]byte("def"))
+	f.Add(alike.AppendTo(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p, err := ParsePage(b)
 		copied, copyErr := new(Pages).Parse(b)
@@ -254,8 +314,8 @@ func FuzzParsePage(f *testing.F) {
 				}
 			}
 		}
-		if total != p.Bytes() {
-			t.Fatalf("messages have %d bytes, page %d", total, p.Bytes())
+		if total != p.Spread() || p.Bytes() > p.Spread() {
+			t.Fatalf("messages have %d bytes, page counts %d and takes %d", total, p.Spread(), p.Bytes())
 		}
 	})
 }
