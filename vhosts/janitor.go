@@ -36,6 +36,9 @@ type janitor struct {
 	worker sync.WaitGroup
 	looks  int
 	queues []*Queue // room for the list of a look
+
+	joined      []*Queue // of which runs were joined that may not be stored yet
+	joinedBytes uint64   // about what those take
 }
 
 func newJanitor(h *Hosts) *janitor {

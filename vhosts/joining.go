@@ -23,19 +23,41 @@ type joint struct {
 	err     error // why they cannot be read
 }
 
-// jointBytes is about how much memory the joints take that are carried out together.
-const jointBytes = 8 << 20
+const (
+	// jointBytes is about how much memory the joints take that are carried out together.
+	jointBytes = 8 << 20
+	// joinedBytes is about how much memory joined runs take that are not stored yet.
+	joinedBytes = 64 << 20
+)
 
 // joinAll joins all runs that are worth it. What has been joined is in the way of
 // what lies behind it until it is stored, so it goes over the queues in rounds.
 func (j *janitor) joinAll(queues []*Queue) {
 	for round := j.joinRound(queues); len(round) > 0; round = j.joinRound(round) {
-		w := durableWait{done: make(chan error, 1)}
-		j.hosts.store.Sync(w)
-		if err := w.wait(j.ctx); err != nil {
-			return // the store is closed, or the janitor is
+		if j.settleJoined() != nil {
+			return
 		}
 	}
+}
+
+// settleJoined waits until what has been joined is stored, and lets go of its pages.
+// The error says that the store or the janitor is closed.
+func (j *janitor) settleJoined() error {
+	w := durableWait{done: make(chan error, 1)}
+	j.hosts.store.Sync(w)
+	if err := w.wait(j.ctx); err != nil {
+		return err
+	}
+	for _, q := range j.joined {
+		q.mu.Lock()
+		if !q.deleted {
+			q.trimLocked()
+		}
+		q.mu.Unlock()
+	}
+	clear(j.joined)
+	j.joined, j.joinedBytes = j.joined[:0], 0
+	return nil
 }
 
 // joinRound joins what can be joined without waiting for the store, and returns the
@@ -54,6 +76,9 @@ func (j *janitor) joinOnce(queues []*Queue) (joined []*Queue) {
 	var joints []joint
 	bytes := uint64(0)
 	for _, q := range queues {
+		if j.joinedBytes >= joinedBytes && j.settleJoined() != nil {
+			break
+		}
 		if j.hosts.store.Throttle(j.ctx) != nil || j.ctx.Err() != nil {
 			break
 		}
@@ -67,9 +92,11 @@ func (j *janitor) joinOnce(queues []*Queue) (joined []*Queue) {
 		}
 		if bytes >= jointBytes {
 			joined = j.carryOut(joints, joined)
+			j.joinedBytes += bytes
 			joints, bytes = joints[:0], 0
 		}
 	}
+	j.joinedBytes += bytes
 	return j.carryOut(joints, joined)
 }
 
@@ -82,6 +109,7 @@ func (j *janitor) carryOut(joints []joint, joined []*Queue) []*Queue {
 	for i := range joints {
 		if joints[i].join() {
 			joined = append(joined, joints[i].queue)
+			j.joined = append(j.joined, joints[i].queue)
 		}
 	}
 	clear(joints)

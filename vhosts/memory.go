@@ -49,6 +49,9 @@ func (h *Hosts) residentLimits(read bool) (limit, spill uint64) {
 func (q *Queue) trimLocked() {
 	read := len(q.engine.Consumers()) > 0
 	limit, spill := q.vhost.hosts.residentLimits(read)
+	if q.restsLocked() && q.durable && !read {
+		limit = 0 // it will keep nothing
+	}
 	if read || limit > unreadFloor {
 		q.engine.Trim(limit, spill, &q.fx)
 	} else {
