@@ -109,6 +109,34 @@ func TestPurge(t *testing.T) {
 	}
 }
 
+// TestPurgeInSteps checks that a purge of many runs lets others have the queue in
+// between, and leaves nothing.
+func TestPurgeInSteps(t *testing.T) {
+	t.Parallel()
+	b := openBroker(t, vfs.NewMem())
+	q := b.declare(t, "q", "durable", 1, wire.Field{Name: "x-max-length", Value: int64(1 << 30)})
+	in := newInbox("c", false, 3)
+	consume(t, q, in)
+	const count = 2*purgeRuns + 10
+	route := NewRoutes(b.VHost).Find(publishView(t, "", "q"), nil, nil)
+	for range count {
+		page := b.pages.New()
+		page.Append(publishView(t, "", "q").ExchangeAndKey, wire.AppendHeader(nil, 0, nil), nil)
+		b.Publish(route, page, false, nil)
+		page.Release()
+	}
+	steps := q.steps
+	if n, _, err := b.PurgeQueue("q", 1, nil); n != count-3 || err != nil {
+		t.Errorf("purged %d, %v, want %d", n, err, count-3)
+	}
+	if took := q.steps - steps; took != 3 {
+		t.Errorf("it took %d steps, want 3", took)
+	}
+	if s := q.Stats(); s.Ready != 0 || s.Unacked != 3 || q.engine.RunCount() > 3 {
+		t.Errorf("%d ready and %d unacked in %d runs, want 0 and 3", s.Ready, s.Unacked, q.engine.RunCount())
+	}
+}
+
 // TestAutoDelete checks that a queue goes with its last consumer, never before
 // it had one, and that basic.get does not count.
 func TestAutoDelete(t *testing.T) {

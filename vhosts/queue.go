@@ -384,14 +384,33 @@ func (q *Queue) Dispatch() {
 }
 
 // purge settles all ready and delayed messages and says how many there were. What the store
-// has to know of it is proposed when it returns.
-func (q *Queue) purge() uint64 {
+// has to know of it is proposed when it returns. Of many runs that are not packed a few
+// go at a time, so that nobody has to wait for all.
+func (q *Queue) purge() (n uint64) {
+	q.mu.Lock()
+	first := q.engine.Ready() // what comes meanwhile does not keep it going
+	q.mu.Unlock()
+	for n < first {
+		some := q.purgeStep(func() uint64 { return q.engine.PurgeRuns(purgeRuns, &q.fx) })
+		if some == 0 {
+			break
+		}
+		n += some
+	}
+	return n + q.purgeStep(func() uint64 { return q.engine.Purge(&q.fx) })
+}
+
+// purgeRuns is how many runs are purged under one hold of a queue's lock.
+const purgeRuns = 4096
+
+// purgeStep carries out what step, called under the queue's lock, has settled.
+func (q *Queue) purgeStep(step func() uint64) uint64 {
 	tx := &q.vhost.hosts.tx // no transaction holds records back, see settleInto
 	tx.Lock()
 	defer tx.Unlock()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	n := q.engine.Purge(&q.fx)
+	n := step()
 	q.applyLocked()
 	if q.bounds.set {
 		q.stepLocked()

@@ -149,23 +149,33 @@ func (l *log) purge(fx *Effects) uint64 {
 		l.dir.head.join(s.warm)
 	}
 	l.dir.joinTail()
-	for ; l.cursor < l.dir.head.len(); l.cursor++ {
+	l.purgeRuns(l.dir.head.len(), fx)
+	l.ready = 0
+	l.compact()
+	return purged
+}
+
+// purgeRuns settles what is ready of runs from the cursor on, up to one position, and
+// returns how many messages these are.
+func (l *log) purgeRuns(to int, fx *Effects) (purged uint64) {
+	for ; l.cursor < to; l.cursor++ {
 		r := l.dir.head.at(l.cursor)
 		if r.Done() {
 			continue
 		}
-		before := r.liveBytes()
+		before, weighed := r.liveBytes(), l.weighed(r)
 		for from := r.nextStaying(r.sent); from < r.Count; from = r.nextStaying(from) {
 			to := r.nextAway(from)
 			r.settled.SetRange(from, to)
 			from = to
 		}
 		r.sent = r.Count
-		l.q.countGone(r, r.settled.Count()-r.gone, before)
+		n := r.settled.Count() - r.gone
+		l.q.countGone(r, n, before)
 		l.settled(r, fx)
+		l.reweigh(r, weighed)
+		purged += uint64(n)
 	}
-	l.ready = 0
-	l.compact()
 	return purged
 }
 

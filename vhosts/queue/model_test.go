@@ -560,8 +560,20 @@ func TestModel(t *testing.T) {
 				gone := func(q *modelMessage) bool { return q.isReady() || q.delayed > 0 }
 				ready := uint64(m.model.ready() + len(m.model.delayed()))
 				m.model.messages = slices.DeleteFunc(m.model.messages, gone)
+				few := rapid.IntRange(0, 5).Draw(t, "runs at a time")
 				m.step(t, func() {
-					if n := m.engine.Purge(&m.fx); n != ready {
+					n := uint64(0)
+					for few > 0 {
+						some := m.engine.PurgeRuns(few, &m.fx)
+						if err := m.engine.Check(); err != nil {
+							t.Fatalf("after %d messages were purged: %v", some, err)
+						}
+						if some == 0 {
+							break
+						}
+						n += some
+					}
+					if n += m.engine.Purge(&m.fx); n != ready {
 						t.Fatalf("purged %d messages, want %d", n, ready)
 					}
 				})

@@ -119,6 +119,7 @@ func (s *script) publishing() map[string]func(arguments) {
 		},
 		"redeliver-below": func(args arguments) { e.RedeliverBelow(args.number(0)) },
 		"skip-to":         func(args arguments) { e.SkipTo(args.number(0)) },
+		"purge-runs":      func(args arguments) { s.printf("purged %d\n", e.PurgeRuns(int(args.number(0)), &s.fx)) },
 		"purge":           func(arguments) { s.printf("purged %d\n", e.Purge(&s.fx)) },
 	}
 }

@@ -36,7 +36,7 @@ import (
 //	delay NAME NUMBERS MS [failed|unharmed] [limit=N]
 //	                                         the same, but not for MS from now
 //	get NAME [noack] | forget NAME | take-gets
-//	purge
+//	purge | purge-runs N
 //	expel NAME NUMBERS REASON                unacked messages of that consumer
 //	expel-ready NUMBERS REASON | expel-head N REASON | expel-below NUMBER REASON
 //	settle-leaving NUMBERS | return-leaving NUMBERS | load-leaving
