@@ -12,6 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/lagomq/lagomq/amqp/wire"
+	"github.com/lagomq/lagomq/persistence"
 )
 
 // full declares a durable queue that is full with one message.
@@ -196,4 +197,51 @@ func TestLeavingUnread(t *testing.T) {
 	if got := drain(t, target); got != "b a c" {
 		t.Errorf("dead letters are %q", got)
 	}
+}
+
+// TestLettersBehindDamaged: of the messages that are leaving some cannot be read. What
+// left before them goes on; they and what left after them stay, are never handed out,
+// and go on with the start after a repair.
+func TestLettersBehindDamaged(t *testing.T) {
+	t.Parallel()
+	fs := vfs.NewMem()
+	b := openWith(t, fs, Options{ResidentBytes: 1})
+	target := b.declare(t, "target", "durable", 1)
+	q := b.declare(t, "q", "durable", 1, dlx("", "target")...)
+	for _, body := range []string{"a", "b", "c"} {
+		b.post(t, "", "q", persistentMode(), body)
+		b.sync(t)
+	}
+	in := newInbox("c", false, 0)
+	consume(t, q, in)
+	numbers := numbersOf(in.take(3))
+	b.post(t, "", "q", wire.Properties{}, "d") // makes the queue let go of what it has handed out
+	numbers = append(numbers, numbersOf(in.take(1))...)
+	readers := b.Hosts.pages
+	readers.stop()
+	q.Settle(in.Consumer, numbers, true)
+	readers.mu.Lock()
+	var wanted []wantedRun
+	for _, request := range readers.wanted {
+		wanted = append(wanted, request.runs...)
+	}
+	readers.mu.Unlock()
+	pages := readers.loadAll(nil, wanted)
+	if len(pages) != 3 {
+		t.Fatalf("%d pages are read, want 3: this tests nothing", len(pages))
+	}
+	pages[1].page.Release()
+	pages[1].page, pages[1].err = nil, persistence.ErrDamaged
+	q.loaded(pages)
+	b.until(t, "the first letter arrives", func() bool { return left(target) == 1 })
+	if s := q.Stats(); s.Leaving != 3 || s.Damaged == nil {
+		t.Errorf("%d messages are leaving, want 3; damage is %v", s.Leaving, s.Damaged)
+	}
+	b = b.restart(t, fs)
+	q, target = b.queue(t, "q"), b.queue(t, "target")
+	b.until(t, "the others arrive", func() bool { return q.Stats().Leaving == 0 && left(target) == 3 })
+	if got := drain(t, target); got != "a b c" {
+		t.Errorf("dead letters are %q", got)
+	}
+	wantCounts(t, q, 0, 0)
 }

@@ -248,6 +248,7 @@ func (a *answers) retryLocked(q *Queue, again func(*queue.Run)) {
 		for _, r := range a.failed {
 			again(r)
 		}
+		q.retryLocked() // what is delayed may have expired
 		q.fetchLocked()
 		q.dispatchLocked()
 	})

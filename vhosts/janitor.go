@@ -15,7 +15,9 @@ import (
 
 // The janitor looks after what traffic leaves behind in the queues: small runs
 // are joined, mostly settled ones are written again without what is settled, and
-// pages of queues at rest leave the memory.
+// pages of queues at rest leave the memory. Dead letters that wait for room are routed
+// anew if the routes have changed since the last look: at each change it would cost too
+// much where many queues wait and many bindings come and go.
 
 const (
 	// janitorInterval is how often the janitor looks at every queue.
@@ -105,6 +107,9 @@ func (j *janitor) look() {
 func (q *Queue) needsCare(thin bool) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.blocked.Load() && q.routed != q.vhost.version.Load() {
+		q.roomMade() // its letters may go elsewhere now
+	}
 	if q.touched {
 		q.touched, q.resting = false, 0
 	} else {
@@ -196,7 +201,7 @@ func (j *janitor) replace(q *Queue, r *queue.Run, m *member) {
 	}
 	q.proposeLocked()
 	q.engine.ReleasePages()
-	q.countResidentLocked()
+	q.pagesChangedLocked()
 }
 
 // appendQueues appends all queues.

@@ -176,7 +176,7 @@ func (t *joint) join() bool {
 	q.records = append(q.records, persistence.PutRun(run))
 	q.proposeLocked()
 	q.engine.ReleasePages()
-	q.countResidentLocked()
+	q.pagesChangedLocked()
 	return true
 }
 

@@ -6,6 +6,7 @@ package vhosts
 import (
 	"iter"
 	"slices"
+	"sort"
 
 	"github.com/lagomq/lagomq/vhosts/queue"
 )
@@ -20,7 +21,7 @@ func (q *Queue) forward() (again []*Queue) {
 	if q.blocked.Load() {
 		return nil
 	}
-	m := mailing{source: q, bundles: q.takeLetters(), target: q.settings.Load().deadLetters}
+	m := mailing{source: q, bundles: q.takeLetters(), target: q.settings.Load().deadLetters, version: q.vhost.version.Load()}
 	if len(m.bundles) == 0 {
 		return nil
 	}
@@ -79,7 +80,7 @@ func (q *Queue) putBackLocked(m *mailing) {
 	}
 	if len(m.back) > 0 {
 		q.letters = append(m.back, q.letters...)
-		q.obstacles = m.refusing()
+		q.obstacles, q.routed = m.refusing(), m.version
 		q.blocked.Store(q.settings.Load().deadLetters == m.target)
 	}
 	q.fetchLocked()
@@ -94,6 +95,7 @@ func (q *Queue) putBackLocked(m *mailing) {
 type mailing struct {
 	source       *Queue
 	target       *deadLetterTarget // nil if the source delays, or has none any more
+	version      uint64            // of the routes, which may be newer for some letters
 	bundles      []bundle
 	publications []TxPublication
 	latest       int // the publication that has the copy of the letter before, -1 for none
@@ -223,6 +225,17 @@ func (m *mailing) wait() {
 	}
 }
 
+// refusals are the refusals of the publication that has a letter's copy. They are in
+// the order of its route.
+func (m *mailing) refusals(letter uint32) []mailRefusal {
+	p := m.copies[letter].publication
+	find := func(from []mailRefusal, p uint16) int {
+		return sort.Search(len(from), func(i int) bool { return from[i].publication >= p })
+	}
+	rest := m.refused[find(m.refused, p):]
+	return rest[:find(rest, p+1)]
+}
+
 // done is the messages that are no longer leaving.
 func (m *mailing) done() (numbers []queue.Interval) {
 	for first, b := range m.all() {
@@ -241,10 +254,23 @@ func (m *mailing) done() (numbers []queue.Interval) {
 func (m *mailing) sort() {
 	for first, b := range m.all() {
 		end := first + b.count
+		before, took := end, []*Queue(nil)
 		for letter := m.waits.NextSet(first, end); letter < end; letter = m.waits.NextSet(letter+1, end) {
-			m.back = appendLetter(m.back, b, letter-first, m.took(b.took, letter))
+			if before == end || !m.alike(before, letter) {
+				took = m.took(b.took, letter)
+			}
+			m.back = appendLetter(m.back, b, letter-first, took)
+			before = letter
 		}
 	}
+}
+
+// alike says that two letters went the same way and were refused by the same queues.
+func (m *mailing) alike(letter, other uint32) bool {
+	c, d := m.copies[letter], m.copies[other]
+	return c.publication == d.publication && !slices.ContainsFunc(m.refusals(letter), func(r mailRefusal) bool {
+		return r.messages.Has(uint32(c.message)) != r.messages.Has(uint32(d.message))
+	})
 }
 
 // release lets go of all pages but those of the letters that are to be forwarded again.
@@ -269,12 +295,15 @@ func (m *mailing) refusing() (names []string) {
 // took adds the queues that have taken a letter's copy, which others have refused, to
 // those that took it before.
 func (m *mailing) took(before []*Queue, letter uint32) []*Queue {
-	c := m.copies[letter]
+	c, refusals := m.copies[letter], m.refusals(letter)
 	took := slices.Clip(before)
 	for _, target := range m.publications[c.publication].Route.Queues {
-		if !slices.ContainsFunc(m.refused, func(r mailRefusal) bool {
-			return r.queue == target && r.publication == c.publication && r.messages.Has(uint32(c.message))
-		}) {
+		refused := false
+		if len(refusals) > 0 && refusals[0].queue == target {
+			refused = refusals[0].messages.Has(uint32(c.message))
+			refusals = refusals[1:]
+		}
+		if !refused {
 			took = append(took, target)
 		}
 	}

@@ -62,7 +62,7 @@ func (q *Queue) trimLocked() {
 	} else {
 		q.engine.ReleasePages()
 	}
-	q.countResidentLocked()
+	q.pagesChangedLocked()
 }
 
 // restLocked lets go of every page that can be read back, and of the room kept for
@@ -73,11 +73,15 @@ func (q *Queue) restLocked() {
 	if len(q.records) == 0 {
 		q.records = nil
 	}
-	q.countResidentLocked()
+	q.pagesChangedLocked()
 }
 
-// countResidentLocked keeps the broker's count of bytes in memory.
-func (q *Queue) countResidentLocked() {
+// pagesChangedLocked keeps the broker's count of bytes in memory, and looks for room in a
+// queue with limits: sizes of single messages are known only while their page is there.
+func (q *Queue) pagesChangedLocked() {
+	if q.bounds.set {
+		q.stepLocked()
+	}
 	if now := q.engine.Resident(); now != q.resident {
 		q.vhost.hosts.resident.Add(int64(now) - int64(q.resident))
 		q.resident = now

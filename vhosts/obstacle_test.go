@@ -7,12 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/lagomq/lagomq/amqp/wire"
+	"github.com/lagomq/lagomq/exchanges"
 	"github.com/lagomq/lagomq/vhosts/queue"
 )
 
@@ -75,6 +77,95 @@ func TestLettersWaitForDamaged(t *testing.T) {
 	}
 }
 
+// TestLettersRoutedAnew: dead letters wait for room in a queue, and then the routes lead
+// elsewhere, or nowhere. They go there, and wait no longer.
+func TestLettersRoutedAnew(t *testing.T) {
+	t.Parallel()
+	toFull := Binding{Source: "dead", Destination: "full", Key: "q"}
+	unbind := func(t *testing.T, b *broker, binding Binding) {
+		_, err := b.Unbind(binding, 1, nil)
+		wantError(t, err, 0, "")
+	}
+	for _, test := range []struct {
+		name         string
+		tookBefore   bool // another queue has their copies
+		change       func(t *testing.T, b *broker)
+		lost, others uint64
+	}{
+		{"unbound", false, func(t *testing.T, b *broker) { unbind(t, b, toFull) }, 2, 0},
+		{"unbound, others took", true, func(t *testing.T, b *broker) { unbind(t, b, toFull) }, 0, 2},
+		{"bound elsewhere", false, func(t *testing.T, b *broker) {
+			b.bind(t, Binding{Source: "dead", Destination: "other", Key: "q"})
+			unbind(t, b, toFull)
+		}, 0, 2},
+		{"exchange deleted", false, func(t *testing.T, b *broker) {
+			_, err := b.DeleteExchange("dead", false, nil)
+			wantError(t, err, 0, "")
+		}, 2, 0},
+		{"exchange made anew", true, func(t *testing.T, b *broker) {
+			_, err := b.DeleteExchange("dead", false, nil)
+			wantError(t, err, 0, "")
+			b.declareExchange(t, exchanges.Declaration{Name: "dead", Type: "direct", Durable: true})
+			b.bind(t, Binding{Source: "dead", Destination: "other", Key: "q"})
+		}, 0, 2},
+		{"alternate exchange", false, func(t *testing.T, b *broker) {
+			b.setPolicy(t, UserPolicy, Policy{Name: "a", Pattern: "^dead$", ApplyTo: "exchanges", Definition: wire.Table{arg("alternate-exchange", "amq.fanout")}})
+			b.bind(t, Binding{Source: "amq.fanout", Destination: "other"})
+			unbind(t, b, toFull)
+		}, 0, 2},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			b := openBroker(t, vfs.NewMem())
+			b.full(t, "full")
+			other := b.declare(t, "other", "durable", 1)
+			b.declareExchange(t, exchanges.Declaration{Name: "dead", Type: "direct", Durable: true})
+			b.bind(t, toFull)
+			if test.tookBefore {
+				b.bind(t, Binding{Source: "dead", Destination: "other", Key: "q"})
+			}
+			q := b.declare(t, "q", "durable", 1, dlx("dead")...)
+			b.post(t, "", "q", persistentMode(), "a", "b")
+			rejectAll(t, q, 2)
+			b.wantLeaving(t, "q", 2, "full")
+			test.change(t, b)
+			b.until(t, "the letters go on", func() bool { return q.Stats().Leaving == 0 })
+			if s := q.Stats(); s.Counters.LettersLost != test.lost || left(other) != test.others || s.LettersWaitFor != nil {
+				t.Errorf("%d letters are lost, %d in the other queue, the others wait for %q; want %d and %d",
+					s.Counters.LettersLost, left(other), s.LettersWaitFor, test.lost, test.others)
+			}
+		})
+	}
+}
+
+// TestRoomByPages: a queue limits the bytes of its messages. As it lets go of a page it
+// no longer knows their sizes, and those that wait for room try again.
+func TestRoomByPages(t *testing.T) {
+	t.Parallel()
+	b := openBroker(t, vfs.NewMem())
+	b.janitor.stop()
+	target := b.declare(t, "target", "durable", 1, arg("x-max-length-bytes", int64(100)), arg("x-overflow", "reject-publish"))
+	q := b.declare(t, "q", "durable", 1, dlx("", "target")...)
+	b.post(t, "", "target", persistentMode(), strings.Repeat("a", 10), strings.Repeat("b", 90))
+	b.sync(t)
+	in := newInbox("c", false, 1)
+	consume(t, target, in)
+	in.take(1)
+	target.Cancel(in.Consumer)
+	b.post(t, "", "q", persistentMode(), strings.Repeat("c", 40))
+	rejectAll(t, q, 1)
+	b.wantLeaving(t, "q", 1, "target")
+	target.mu.Lock()
+	before := target.engine.ReadyBytes()
+	target.restLocked()
+	after := target.engine.ReadyBytes()
+	target.mu.Unlock()
+	if before != 90 || after != 50 {
+		t.Fatalf("%d bytes count as ready, and %d without the page: this tests nothing", before, after)
+	}
+	b.until(t, "the letter has room", func() bool { return q.Stats().Leaving == 0 && left(target) == 2 })
+}
+
 // TestElsewhereMeanwhile: dead letters are sent elsewhere while they are on their way to
 // a queue that refuses them. They go on, and do not wait for room there.
 func TestElsewhereMeanwhile(t *testing.T) {
@@ -118,6 +209,29 @@ func BenchmarkLettersTryAgain(bench *testing.B) {
 		}
 		name := fmt.Sprint("target", i)
 		b.declare(bench, name, "", 1, args...)
+		b.bind(bench, Binding{Source: "amq.fanout", Destination: name})
+	}
+	q := b.declare(bench, "q", "", 1, append(dlx("amq.fanout"), maxLength(letters))...)
+	for range letters {
+		b.post(bench, "", "q", wire.Properties{}, "a letter")
+	}
+	rejectAll(bench, q, letters)
+	b.until(bench, "the letters wait", q.blocked.Load)
+	bench.ReportAllocs()
+	for bench.Loop() {
+		q.blocked.Store(false)
+		q.forward()
+	}
+}
+
+// BenchmarkManyRefuse: a batch of dead letters is refused by all of their thousand
+// targets.
+func BenchmarkManyRefuse(bench *testing.B) {
+	b := openBroker(bench, vfs.NewMem())
+	const targets, letters = 1000, queue.MaxRunMessages
+	for i := range targets {
+		name := fmt.Sprint("target", i)
+		b.declare(bench, name, "", 1, maxLength(0), arg("x-overflow", "reject-publish"))
 		b.bind(bench, Binding{Source: "amq.fanout", Destination: name})
 	}
 	q := b.declare(bench, "q", "", 1, append(dlx("amq.fanout"), maxLength(letters))...)

@@ -57,6 +57,7 @@ type Queue struct {
 	readyBytes  uint64      // and their bytes, if these are counted
 	waiting     []*Queue    // whose letters wait for room here
 	obstacles   []string    // while blocked, the queues that have no room for its letters
+	routed      uint64      // and the version of the routes by which they went there
 	idleSince   time.Time   // last time the queue became unused
 	touched     bool        // something happened since the janitor was here
 	resting     int         // times in a row that the janitor found it untouched
@@ -465,6 +466,6 @@ func (q *Queue) removeLocked() (ready uint64, consumers []*queue.Consumer) {
 	q.engine, q.dead, q.letters = queue.Engine{}, nil, nil
 	q.timeouts = timeouts{}
 	q.roomLocked()
-	q.countResidentLocked()
+	q.pagesChangedLocked()
 	return ready, consumers
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/lagomq/lagomq/amqp/wire"
+	"github.com/lagomq/lagomq/vhosts/queue"
 )
 
 // TestRetry: messages that come back wait, longer with each failure; which ones do is a
@@ -115,6 +116,62 @@ func TestRetryExpires(t *testing.T) {
 			wantHeld(t, q, 0, 0, 0)
 		})
 	}
+}
+
+// TestRetryUnread: the times of delayed messages, of which some may have expired, cannot
+// be read at first. They are read again, and what has expired leaves before its delay ends.
+func TestRetryUnread(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	b := openWith(t, vfs.NewMem(), Options{Clock: c.now, ResidentBytes: 1})
+	b.timers.stop()
+	dead := b.declare(t, "dead", "durable", 0)
+	q := b.retrying(t, "q", 1_000_000, append(deadTo("dead"), ttl(150))...)
+	b.expiring(t, "q", true, nil, 900_000, 900_000) // so each message has its time
+	in := newInbox("c", false, 0)
+	consume(t, q, in)
+	messages := in.take(2)
+	b.sync(t)
+	q.Return(in.Consumer, numbersOf(messages), true)
+	q.mu.Lock()
+	q.trimLocked()
+	q.mu.Unlock()
+	b.Hosts.pages.stop()
+	asked := func() (requests []pageRequest) {
+		b.Hosts.pages.mu.Lock()
+		defer b.Hosts.pages.mu.Unlock()
+		requests, b.Hosts.pages.wanted = b.Hosts.pages.wanted, nil
+		return requests
+	}
+	c.pass(b, 150*time.Millisecond)
+	if n := len(asked()); n != 1 {
+		t.Fatalf("stamps are asked for %d times, want once: this tests nothing", n)
+	}
+	var failed []loadedStamps
+	q.mu.Lock()
+	q.engine.Runs(func(r *queue.Run) { failed = append(failed, loadedStamps{run: r, err: errDisk}) })
+	q.mu.Unlock()
+	q.stamped(failed)
+	var again []pageRequest
+	b.until(t, "they are asked for again", func() bool {
+		again = append(again, asked()...)
+		return len(again) > 0
+	})
+	for _, request := range again {
+		request.do()
+	}
+	b.until(t, "both are dead", func() bool {
+		for _, request := range asked() {
+			if request.do != nil {
+				request.do()
+			} else {
+				request.queue.loaded(b.Hosts.pages.loadAll(nil, request.runs))
+			}
+		}
+		b.timers.fire()
+		c.pass(b, expirePace*time.Millisecond)
+		return left(dead) == 2
+	})
 }
 
 // TestRetryPurge: what waits is purged with what is ready, and a queue that has such

@@ -163,8 +163,12 @@ func (r *Route) without(skip func(*Queue) bool) *Route {
 // the queues that did not take it, and no histories.
 func (r *Route) rest(took []*Queue) *Route {
 	rest := &Route{version: r.version, delayer: r.delayer}
+	has := make(map[*Queue]bool, len(took))
+	for _, q := range took {
+		has[q] = true
+	}
 	for _, q := range r.Queues {
-		if !slices.Contains(took, q) {
+		if !has[q] {
 			rest.Queues = append(rest.Queues, q)
 		}
 	}

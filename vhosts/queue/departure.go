@@ -82,7 +82,9 @@ func (e *Engine) Wait(numbers Interval, d Departure, fx *Effects) error {
 		if r.aside.tallies == nil {
 			r.aside.tallies = make([]Tally, r.Count)
 		}
-		fx.Counted = append(fx.Counted, r)
+		if n := len(fx.Counted); n == 0 || fx.Counted[n-1] != r {
+			fx.Counted = append(fx.Counted, r)
+		}
 	}
 	return nil
 }

@@ -257,7 +257,7 @@ func (c *catalog) finding(d *persistence.Damage) finding {
 	case persistence.DamagedEntry:
 		f.Lost = fmt.Sprintf("a run of at most %d messages from number %s on", persistence.MaxRunMessages, queue.NumberText(d.First))
 	case persistence.DamagedMark:
-		f.Lost = fmt.Sprintf("settled messages of the run at number %s come back", queue.NumberText(d.First))
+		f.Lost = fmt.Sprintf("settled messages of the run at number %s come back, and those that were delayed or leaving are ready", queue.NumberText(d.First))
 	case persistence.DamagedDelivered:
 		f.Lost = "all its messages count as delivered before"
 	case persistence.DamagedDeletion:
