@@ -156,7 +156,7 @@ func (l *log) expireOld(old uint64, most int, reason Reason, fx *Effects) (n int
 		count := s.count
 		if r.stamped {
 			if r.Page == nil {
-				l.q.askStamps(r, fx)
+				l.askOld(r, old, fx)
 				return n, 0
 			}
 			for count = 0; count < s.count && r.Page.Stamp(int(s.from+count)).Arrived <= old; count++ {
@@ -168,6 +168,24 @@ func (l *log) expireOld(old uint64, most int, reason Reason, fx *Effects) (n int
 		n += int(l.q.ExpelBelow(r.First+uint64(s.from+count), reason, fx))
 	}
 	return n, 0
+}
+
+// askOld asks for the stamps of run r, which is next to be handed out, and of those after
+// it that may be as old.
+func (l *log) askOld(r *Run, old uint64, fx *Effects) {
+	if r.asked {
+		return
+	}
+	l.q.askStamps(r, fx)
+	for i := l.cursor; i < l.dir.head.len() && l.q.calendar.asking < mostAsked/2; i++ {
+		switch r := l.dir.head.at(i); {
+		case r.Done() || r.Page != nil || !r.stamped:
+		case r.Arrived > old:
+			return
+		default:
+			l.q.askStamps(r, fx)
+		}
+	}
 }
 
 // lookAhead takes what is due within the window into near.

@@ -105,6 +105,12 @@ func (s *script) publishing() map[string]func(arguments) {
 				acquired, failed, _ := strings.Cut(counts, "/")
 				aside.tallies[parseNumber(number)-first] = Tally{uint16(integer(acquired)), uint16(integer(failed))}
 			}
+			for _, item := range args.list("waits") {
+				part := strings.Split(item, "/")
+				aside.departures = appendDeparture(aside.departures, departure{
+					Departure{Reason: reasonOf(part[2])}, uint64(integer(part[3])), uint32(parseNumber(part[0]) - first), uint32(integer(part[1])),
+				})
+			}
 			cold, known := maps.Clone(s.keeper.cold), maps.Clone(s.messages)
 			var times Times
 			if args.list("due") != nil {
@@ -116,6 +122,13 @@ func (s *script) publishing() map[string]func(arguments) {
 				s.keeper.cold, s.messages = cold, known
 				s.printf("refused: %v\n", err)
 			}
+		},
+		"departures": func(arguments) {
+			e.Departures(func(dead Dead, d Departure) {
+				numbers := dead.Numbers()
+				s.printf("waits %s: %s\n", stretchOf(numbers.First, numbers.End), describeDeparture(&d))
+				s.dead = append(s.dead, dead.Run)
+			})
 		},
 		"redeliver-below": func(args arguments) { e.RedeliverBelow(args.number(0)) },
 		"skip-to":         func(args arguments) { e.SkipTo(args.number(0)) },
@@ -204,6 +217,15 @@ func (s *script) leaving() map[string]func(arguments) {
 		},
 		"settle-leaving": func(args arguments) { s.report(e.SettleLeaving(intervals(parseNumbers(args[0])), &s.fx)) },
 		"return-leaving": func(args arguments) { s.report(e.ReturnLeaving(intervals(parseNumbers(args[0])))) },
+		"wait": func(args arguments) {
+			d := Departure{Reason: reasonOf(args[1]), Refused: args.has("refused")}
+			for _, id := range args.list("took") {
+				d.Took = append(d.Took, parseNumber(id))
+			}
+			for _, i := range intervals(parseNumbers(args[0])) {
+				s.report(e.Wait(i, d, &s.fx))
+			}
+		},
 		"load-leaving": func(arguments) {
 			for _, r := range s.dead {
 				e.Load(r, &s.fx)

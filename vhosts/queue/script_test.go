@@ -25,6 +25,8 @@ import (
 //	                                         from the next committed on
 //	admit NUMBERS | refuse NUMBERS [dead]    messages that were held
 //	restore FIRST COUNT [settled=NUMBERS] [due=MS,...] [counts=NUMBER=ACQUIRED/FAILED,...]
+//	        [waits=NUMBER/COUNT/REASON/PLACE,...]
+//	departures                               what is restored and waits to leave
 //	redeliver-below NUMBER | skip-to NUMBER
 //	single stays|gives-way                   before the first consumer
 //	consume NAME [priority=N] [prefetch=N] [noack] [room=N]
@@ -40,6 +42,7 @@ import (
 //	expel NAME NUMBERS REASON                unacked messages of that consumer
 //	expel-ready NUMBERS REASON | expel-head N REASON | expel-below NUMBER REASON
 //	settle-leaving NUMBERS | return-leaving NUMBERS | load-leaving
+//	wait NUMBERS REASON [refused] [took=ID,...]
 //	ttl MS|none | pass MS                    the clock stands still otherwise
 //	limit [messages=N] [bytes=N]             none if neither is given
 //	loaded [COUNT] | stamped [COUNT]         feeds back the oldest (all) loads, or stamps
@@ -53,7 +56,8 @@ import (
 //
 // NUMBERS is a list such as 1,3-5,2:7-9, which ends with numbers of level 2. A star
 // marks redelivered messages, and ACQUIRED/FAILED what was counted of them,
-// with +MS if they are delayed for so long.
+// with +MS if they are delayed for so long. Of messages that wait to leave the departure
+// is printed, with #PLACE.
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	datadriven.Walk(t, "testdata/scripts", func(t *testing.T, path string) {
@@ -264,12 +268,25 @@ func (s *script) printCounts(r *Run) error {
 		if t := stored.tally(i); t != (Tally{}) {
 			s.printf(" %s=%d/%d", NumberText(r.First+uint64(i)), t.Acquired, t.Failed)
 		}
-		if stored.isAway(i) {
+		if d := stored.waitsAt(i); d != nil {
+			s.printf(" %s %s#%d", NumberText(r.First+uint64(i)), describeDeparture(&d.Departure), d.place)
+		} else if stored.isAway(i) {
 			s.printf("+%d", stored.aside.delays[stored.aside.position(i)].at-s.now)
 		}
 	}
 	s.printf("\n")
 	return nil
+}
+
+func describeDeparture(d *Departure) string {
+	text := d.Reason.String()
+	if d.Refused {
+		text += " refused"
+	}
+	if len(d.Took) > 0 {
+		text += fmt.Sprint(" took ", d.Took)
+	}
+	return text
 }
 
 func (s *script) printf(format string, args ...any) { fmt.Fprintf(&s.out, format, args...) }

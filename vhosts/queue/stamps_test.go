@@ -78,3 +78,30 @@ func checkStamps(t *rapid.T, p *Page, want []Stamp) {
 		t.Fatalf("Size is %d, the stored form has %d bytes", got, len(p.AppendTo(nil)))
 	}
 }
+
+// TestOldOnDisk: messages have outlived the queue's time to live, and it has to be read
+// when each of them came. That is asked for of many runs at a time, as each answer is
+// some while in coming.
+func TestOldOnDisk(t *testing.T) {
+	t.Parallel()
+	var e Engine
+	var fx Effects
+	k := newKeeper(&e)
+	e.SetTTL(1000)
+	const runs = 2000
+	for i := range uint64(runs) {
+		must(t, e.Restore(2*i, 2, 20, Bitmap{}, k.restore(2*i, 2), Times{Arrived: 5000, Stamped: true}, nil))
+	}
+	rounds := 0
+	for ; e.Ready() > 0 && rounds < runs; rounds++ {
+		fx.Reset()
+		e.Expire(10_000, Expired, 1<<20, &fx)
+		must(t, e.Check())
+		for _, r := range fx.Stamps {
+			e.Stamped(r, func(int) Stamp { return Stamp{Arrived: 5001} })
+		}
+	}
+	if rounds > runs/standard.aheadRuns+2 {
+		t.Errorf("it takes %d rounds to read when the messages of %d runs came", rounds, runs)
+	}
+}
