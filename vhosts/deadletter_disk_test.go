@@ -210,6 +210,9 @@ func TestRejectWhileDeleted(t *testing.T) {
 				})
 				work.Wait()
 				b = b.restart(t, fs)
+				b.until(t, "letters that were on their way arrive", func() bool {
+					return !slices.ContainsFunc(b.appendQueues(nil), func(q *Queue) bool { return q.Stats().Leaving > 0 })
+				})
 				// What a queue still has is in order, and nothing of it is twice there. A
 				// queue beside the deleted one gets everything.
 				there := map[string]bool{}
