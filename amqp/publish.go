@@ -53,7 +53,7 @@ func (ch *channel) received() *wire.Error {
 		ch.unroutable(header)
 		ch.published(1, nil)
 	default:
-		if len(route.Queues) == 0 {
+		if route.Unroutable() {
 			ch.unroutable(header)
 		}
 		ch.conn.gather(ch, route, persistent, header)

@@ -65,7 +65,7 @@ func (t *transaction) publish(ch *channel, route *vhosts.Route, persistent bool,
 	t.messages++
 	ch.stats.Published++
 	ch.mu.Unlock()
-	if len(route.Queues) == 0 && m.publish.Mandatory {
+	if route.Unroutable() && m.publish.Mandatory {
 		t.returns = append(t.returns, heldReturn{
 			bytes.Clone(m.publish.ExchangeAndKey), bytes.Clone(header), bytes.Clone(m.body),
 		})

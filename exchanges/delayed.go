@@ -11,6 +11,22 @@ import "github.com/lagomq/lagomq/amqp/wire"
 
 const delayedTypeArgument = "x-delayed-type"
 
+// delays notes that the message came from another exchange to x, if that is one that
+// can delay it, and reports whether it is.
+func (s *Scratch[Q]) delays(x *Exchange[Q]) bool {
+	if x.Type != TypeDelayed {
+		return false
+	}
+	s.varies = true // the message's headers decide
+	s.delaying = append(s.delaying, x)
+	return true
+}
+
+// Delaying returns the exchanges of type x-delayed-message that the message of the last
+// Route reached from other exchanges, each once. With Publish.Hold they keep it: it went
+// no further there. Like the result of Route it belongs to s.
+func (s *Scratch[Q]) Delaying() []*Exchange[Q] { return s.delaying }
+
 // newDelayedMatcher returns the matcher of the type that a delayed exchange routes
 // by: 406 if the argument names none.
 func newDelayedMatcher[Q comparable](d *Declaration, vhost string) (matcher[Q], *wire.Error) {

@@ -18,6 +18,9 @@ type Publish[Q comparable] struct {
 	// CC are further routing keys (those of the headers CC and BCC); direct and
 	// topic exchanges treat them like Key.
 	CC []string
+	// Hold has exchanges of type x-delayed-message keep the message that it reaches from
+	// another one, see Scratch.Delaying.
+	Hold bool
 	// Properties are the message's properties; nil stands for none that matter
 	// here. Its headers are decoded only when the message meets a headers exchange;
 	// contents that do not parse count as no headers. They are not kept after
@@ -46,6 +49,7 @@ type Scratch[Q comparable] struct {
 	varies  bool       // see Constant
 
 	recorded []*Exchange[Q] // see Recorded
+	delaying []*Exchange[Q] // see Delaying
 	cc       []byte         // a key of publish.CC in the form matchers take
 
 	queues    set[Q]             // the result so far
@@ -68,12 +72,16 @@ func (r *Router[Q]) Route(s *Scratch[Q], p Publish[Q]) []Q {
 	s.queues.reset()
 	s.exchanges.reset()
 	clear(s.recorded)
-	s.recorded = s.recorded[:0]
+	clear(s.delaying)
+	s.recorded, s.delaying = s.recorded[:0], s.delaying[:0]
 	s.publish, s.headers, s.decoded, s.varies = p, nil, false, false
 
 	s.exchanges.add(p.Exchange)
 	for i := 0; i < len(s.exchanges.list); i++ {
 		x := s.exchanges.list[i]
+		if i > 0 && s.delays(x) && p.Hold {
+			continue
+		}
 		s.matched = false
 		x.matcher.match(s)
 		if x.HistoryLength > 0 {

@@ -5,6 +5,7 @@ package integration_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -78,6 +79,67 @@ func TestDelayedMandatory(t *testing.T) {
 	if c := next(t, confirms); !c.Ack {
 		t.Error("a delayed message is not acked")
 	}
+}
+
+// TestDelayedBehindBinding: a delayed exchange delays what comes from another one, with all
+// that publishers may ask for; the other ways of a message are not delayed.
+func TestDelayedBehindBinding(t *testing.T) {
+	t.Parallel()
+	broker := startBroker(t, managed)
+	connection := dial(t, broker)
+	channel := openChannel(t, connection)
+	declareDelayedExchange(t, channel, "fanout")
+	must(t, channel.ExchangeDeclare("in", "fanout", true, false, false, false, amqp091.Table{"x-message-deduplication": true}))
+	must(t, channel.ExchangeBind("later", "", "in", false, nil))
+	_, err := channel.QueueDeclare("q", true, false, false, false, amqp091.Table{"x-max-priority": int32(5)})
+	must(t, err)
+	declareQueue(t, channel, "at once")
+
+	must(t, channel.Confirm(false))
+	returns, confirms := channel.NotifyReturn(make(chan amqp091.Return, 1)), channel.NotifyPublish(make(chan amqp091.Confirmation, 1))
+	send := func(body string, headers amqp091.Table) {
+		t.Helper()
+		must(t, channel.PublishWithContext(t.Context(), "in", "k", true, false, amqp091.Publishing{
+			Headers: headers, DeliveryMode: amqp091.Persistent, Expiration: "600000", Priority: 3, Body: []byte(body)}))
+		if c := next(t, confirms); !c.Ack {
+			t.Errorf("%s is not acked", body)
+		}
+	}
+	send("nowhere", amqp091.Table{"x-delay": int32(1)})
+	if r := next(t, returns); string(r.Body) != "nowhere" {
+		t.Errorf("returned %+v", r)
+	}
+	must(t, channel.QueueBind("q", "", "later", false, nil))
+	must(t, channel.QueueBind("at once", "", "in", false, nil))
+	for range 2 {
+		send("once", amqp091.Table{"x-delay": int32(500), "x-deduplication-header": "id"})
+	}
+	tx := openChannel(t, connection)
+	must(t, tx.Tx())
+	for _, body := range []string{"rolled back", "committed"} {
+		must(t, tx.PublishWithContext(t.Context(), "in", "k", true, false, amqp091.Publishing{
+			Headers: amqp091.Table{"x-delay": int64(600_000)}, Body: []byte(body)}))
+		if body == "rolled back" {
+			must(t, tx.TxRollback())
+		} else {
+			must(t, tx.TxCommit())
+		}
+	}
+	if bodies := nextBodies(t, consume(t, channel, "at once"), 2); bodies[0] != "once" || bodies[1] != "committed" {
+		t.Errorf("at once came %q", bodies)
+	}
+	d := next(t, consume(t, channel, "q"))
+	if string(d.Body) != "once" || d.Exchange != "in" || d.RoutingKey != "k" || d.Headers["x-delay"] != int32(-500) || d.Expiration != "600000" || d.Priority != 3 {
+		t.Errorf("delayed came %+v", d)
+	}
+	eventually(t, "one message is delayed", func() bool {
+		return strings.Contains(manage(t, broker, "GET", "/exchanges/%2F/later", "", 200), `"messages_delayed":1,`)
+	})
+	nothing(t, returns)
+
+	closed := channel.NotifyClose(make(chan *amqp091.Error, 1))
+	must(t, channel.PublishWithContext(t.Context(), "in", "k", false, false, amqp091.Publishing{Headers: amqp091.Table{"x-deliver-at": "noon"}}))
+	wantException(t, next(t, closed), amqp091.PreconditionFailed, `PRECONDITION_FAILED - invalid message: {unacceptable_type_in_header,"x-deliver-at",longstr}`)
 }
 
 // TestDelayedDeclarations: what is no exchange type cannot be delayed.

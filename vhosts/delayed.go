@@ -97,6 +97,52 @@ func (r *Route) Postpone(headers []byte, mandatory bool) (*Route, queue.Deadline
 	return r.later, due, nil
 }
 
+// reach routes a message: to queues, and into those of the delayed exchanges that it
+// comes to from another exchange, if it is to be delayed. A mandatory message that would
+// reach no queue now is not. With an error, 406 for a delay that is not valid, queues are
+// where it goes without a delay. Called under VHost.routes.
+func (v *VHost) reach(s *exchanges.Scratch[*Queue], m exchanges.Publish[*Queue], mandatory bool) (queues, held []*Queue, err *wire.Error) {
+	queues = v.router.Route(s, m)
+	if len(s.Delaying()) == 0 || m.Properties == nil || m.Properties.Headers == nil ||
+		delayerOf(m.Exchange) != nil || mandatory && len(queues) == 0 {
+		return queues, nil, nil
+	}
+	_, delayed, err := deadlineOf(m.Properties.Headers, v.hosts.timers.now())
+	if err != nil || !delayed {
+		return queues, nil, err
+	}
+	m.Hold = true
+	queues = v.router.Route(s, m)
+	for _, x := range s.Delaying() {
+		held = append(held, delayerOf(x))
+	}
+	return queues, held, nil
+}
+
+// hold puts copies of the messages into the queue of a delayed exchange on their way. Here
+// they are due when their delay is over, not when they expire. It reports whether the
+// queue has letters now, which are to be forwarded.
+func (p *Publication) hold(delayer *Queue) (letters bool) {
+	now, page := p.page.Arrived(), new(queue.Page)
+	for i := range p.page.Len() {
+		due, delayed, err := deadlineOf(headersOf(p.page, i), now)
+		if err != nil || !delayed {
+			due = queue.At(now) // it was, a moment ago
+		}
+		page.AppendFrom(p.page, i)
+		page.Meet(due)
+	}
+	page.Arrive(now)
+	to := Route{Queues: []*Queue{delayer}}
+	to.rank()
+	held := newPublication(&to, page, p.persistent)
+	letters = delayer.publish(&held)
+	if held.run != nil {
+		p.held = append(p.held, held.run)
+	}
+	return letters
+}
+
 // deadlineOf reads when a message is to be routed; false if that is now. Like
 // RabbitMQ's plugin it takes a number in a string for x-delay, and passes over what is
 // none, or negative, as it is in messages that have been delayed.

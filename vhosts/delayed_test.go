@@ -28,12 +28,18 @@ func (b *broker) declareDelayed(t testing.TB, over string, durable bool) {
 // delay publishes a message to "later" with headers.
 func (b *broker) delay(t testing.TB, key, body string, persistent bool, w persistence.Waiter, headers ...wire.Field) {
 	t.Helper()
+	b.delayBy(t, "later", key, body, persistent, w, headers...)
+}
+
+// delayBy publishes a message to an exchange with headers.
+func (b *broker) delayBy(t testing.TB, exchange, key, body string, persistent bool, w persistence.Waiter, headers ...wire.Field) {
+	t.Helper()
 	p := wire.Properties{Flags: wire.FlagHeaders | wire.FlagDeliveryMode, Headers: headers, DeliveryMode: 1}
 	if persistent {
 		p.DeliveryMode = wire.Persistent
 	}
 	encoded := wire.AppendTable(nil, headers)[4:]
-	view := publishView(t, "later", key)
+	view := publishView(t, exchange, key)
 	route, due, err := NewRoutes(b.VHost).Find(view, &wire.PropertyView{Headers: encoded}, ccOf(encoded)).Postpone(encoded, false)
 	if err != nil {
 		t.Fatal(err)
@@ -78,6 +84,85 @@ func TestDelayed(t *testing.T) {
 	}
 	if n := b.Delayed("later"); n != 0 {
 		t.Errorf("%d delayed, want none", n)
+	}
+}
+
+// TestDelayedBehindBinding: a message that comes to a delayed exchange from another one is
+// delayed there, and only there.
+func TestDelayedBehindBinding(t *testing.T) {
+	t.Parallel()
+	for _, persistent := range []bool{true, false} {
+		c, fs := newClock(), vfs.NewMem()
+		b := c.open(t, fs)
+		b.declareDelayed(t, exchanges.TypeFanout, true)
+		b.declareExchange(t, exchanges.Declaration{Name: "in", Type: exchanges.TypeFanout, Durable: true})
+		b.declareExchange(t, exchanges.Declaration{Name: "only", Type: exchanges.TypeFanout, Durable: true})
+		b.bind(t, Binding{Source: "in", Destination: "later", ToExchange: true})
+		b.bind(t, Binding{Source: "only", Destination: "in", ToExchange: true})
+		atOnce, q := b.declare(t, "at once", "", 0), b.declare(t, "q", "durable", 0)
+		b.bind(t, Binding{Source: "in", Destination: "at once"})
+		b.bind(t, Binding{Source: "later", Destination: "q"})
+
+		w := newResult()
+		b.delayBy(t, "only", "k", "1", persistent, w, delayed(2000))
+		if persistent {
+			w.want(t)
+		}
+		b.delayBy(t, "in", "k", "2", persistent, nil, delayed(1000))
+		b.delayBy(t, "in", "k", "3", persistent, nil, delayed(-1000))
+		b.delayBy(t, "in", "k", "4", persistent, nil)
+		if bodies := takeBodies(t, atOnce, 4); !slices.Equal(bodies, []string{"1", "2", "3", "4"}) {
+			t.Errorf("at once came %q", bodies)
+		}
+		if n := b.Delayed("later"); left(q) != 2 || n != 2 {
+			t.Fatalf("%d ready and %d delayed, want 2 of each", left(q), n)
+		}
+		if persistent {
+			b.stop(t)
+			b = c.open(t, fs)
+			q = b.queue(t, "q")
+		}
+		c.pass(b, 999*time.Millisecond)
+		if left(q) != 2 {
+			t.Errorf("%d ready before the time, want 2", left(q))
+		}
+		c.pass(b, time.Millisecond)
+		c.until(t, b, "the first is in its queue", func() bool { return left(q) == 3 })
+		c.pass(b, time.Second)
+		c.until(t, b, "both are in their queue", func() bool { return left(q) == 4 })
+		if bodies := takeBodies(t, q, 4); !slices.Equal(bodies, []string{"3", "4", "2", "1"}) {
+			t.Errorf("delayed came %q", bodies)
+		}
+	}
+}
+
+// TestDelayedBehindBindingLetters: dead letters are delayed in the same way, each with its
+// own delay, and those that expire here do not there.
+func TestDelayedBehindBindingLetters(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	b := c.open(t, vfs.NewMem())
+	b.declareDelayed(t, exchanges.TypeFanout, true)
+	b.declareExchange(t, exchanges.Declaration{Name: "dead", Type: exchanges.TypeFanout, Durable: true})
+	b.bind(t, Binding{Source: "dead", Destination: "later", ToExchange: true})
+	q := b.declare(t, "q", "durable", 0)
+	b.bind(t, Binding{Source: "later", Destination: "q"})
+	b.declare(t, "source", "durable", 0, ttl(100), wire.Field{Name: "x-dead-letter-exchange", Value: "dead"})
+	b.delayBy(t, "", "source", "slow", true, nil, delayed(2000))
+	b.delayBy(t, "", "source", "fast", true, nil, delayed(1000))
+	b.delayBy(t, "", "source", "now", true, nil)
+	c.pass(b, 100*time.Millisecond)
+	c.until(t, b, "dead letters are delayed", func() bool { return left(q) == 1 && b.Delayed("later") == 2 })
+	c.pass(b, 999*time.Millisecond)
+	if left(q) != 1 {
+		t.Errorf("%d ready before the time, want 1", left(q))
+	}
+	c.pass(b, time.Millisecond)
+	c.until(t, b, "the first is in its queue", func() bool { return left(q) == 2 })
+	c.pass(b, time.Second)
+	c.until(t, b, "all are in their queue", func() bool { return left(q) == 3 })
+	if bodies := takeBodies(t, q, 3); !slices.Equal(bodies, []string{"now", "fast", "slow"}) {
+		t.Errorf("got %q", bodies)
 	}
 }
 

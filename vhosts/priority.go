@@ -53,8 +53,9 @@ func (q *Queue) level(p Priority) uint8 {
 
 // rank finds out what durability and priorities mean to where a new route leads.
 func (r *Route) rank() {
-	r.Durable = slices.ContainsFunc(r.Queues, (*Queue).Durable) ||
+	r.stored = slices.ContainsFunc(r.Queues, (*Queue).Durable) ||
 		slices.ContainsFunc(r.histories, func(h *recentHistory) bool { return h.durable })
+	r.Durable = r.stored || slices.ContainsFunc(r.held, (*Queue).Durable)
 	r.priority = NoPriority
 	r.alike = len(r.histories) == 0
 	for i, q := range r.Queues {
@@ -106,6 +107,9 @@ func (r *Route) Priority() Priority { return r.priority }
 // one of several routes that are beside each other is so to all of them. The
 // confirms of all wait, or those of none.
 func (r *Route) Beside(other *Route) bool {
+	if len(r.held)+len(other.held) > 0 {
+		return false
+	}
 	if slices.Equal(r.Queues, other.Queues) {
 		return r.alike && r.highest > 0 && slices.Equal(r.filters, other.filters)
 	}

@@ -21,6 +21,7 @@ type Publication struct {
 	refused    []refusal            // by queues that had no room
 	copied     []*Queue             // that get it as a copy later, see follower
 	mailed     bool                 // it is of dead letters
+	held       []*persistence.Run   // what delayed exchanges on the way store of it, see hold
 }
 
 // Publish puts the messages of page into the queues of a route, as one run. If
@@ -46,10 +47,10 @@ func (h *Hosts) Publish(r *Route, page *queue.Page, persistent bool, w persisten
 	letters := p.enter(r, nil)
 	refused = tellRefused(p.refused, w)
 	switch {
-	case p.run != nil && p.drops == nil:
+	case p.run != nil && p.drops == nil && p.held == nil:
 		h.store.Propose(0, w, persistence.PutRun(p.run))
-	case p.run != nil:
-		h.store.Propose(0, w, append(p.drops, persistence.PutRun(p.run))...)
+	case persistent && r.Durable:
+		h.store.Propose(0, w, p.appendRecords(nil)...)
 	case p.drops != nil:
 		h.store.Propose(0, nil, p.drops...)
 	}
@@ -71,7 +72,7 @@ func (p *Publication) shareLocked(q *Queue) any {
 
 // newPublication makes a publication of a page that has arrived.
 func newPublication(r *Route, page *queue.Page, persistent bool) Publication {
-	if !persistent || !r.Durable {
+	if !persistent || !r.stored {
 		return Publication{priority: r.priority, page: page, persistent: persistent}
 	}
 	page = page.Compact()
@@ -95,7 +96,23 @@ func (p *Publication) enter(r *Route, letters []*Queue) []*Queue {
 			letters = append(letters, q)
 		}
 	}
+	for _, delayer := range r.held {
+		if p.hold(delayer) && !slices.Contains(letters, delayer) {
+			letters = append(letters, delayer)
+		}
+	}
 	return letters
+}
+
+// appendRecords appends what the store has to know of the publication.
+func (p *Publication) appendRecords(records []persistence.Record) []persistence.Record {
+	if p.run != nil {
+		records = append(records, persistence.PutRun(p.run))
+	}
+	for _, run := range p.held {
+		records = append(records, persistence.PutRun(run))
+	}
+	return append(records, p.drops...)
 }
 
 // outcome is what follows from publications that are one proposal.
@@ -111,10 +128,7 @@ func (o *outcome) put(r *Route, page *queue.Page, persistent bool) []refusal {
 	p := newPublication(r, page, persistent)
 	p.mailed = o.mailed
 	o.letters = p.enter(r, o.letters)
-	if p.run != nil {
-		o.records = append(o.records, persistence.PutRun(p.run))
-	}
-	o.records = append(o.records, p.drops...)
+	o.records = p.appendRecords(o.records)
 	o.copied = p.copied
 	return p.refused
 }

@@ -19,11 +19,13 @@ const maxCachedRoutes = 1024
 // constant.
 type Route struct {
 	Queues  []*Queue
-	Durable bool        // at least one of them, or of the histories, is durable
+	Durable bool        // at least one of them, of the histories or of held, is durable
 	Err     *wire.Error // the exchange is missing or internal
 	filters []filter    // what messages have to pass on the way
 
 	histories []*recentHistory // those that are to remember the message
+	held      []*Queue         // of delayed exchanges on the way, which hold the message back
+	stored    bool             // at least one of Queues or histories is durable
 	version   uint64           // of the routes it was found in
 	delayer   *Queue           // where messages wait that are to be delayed, nil if none are
 	later     *Route           // to there, made by Postpone
@@ -37,10 +39,13 @@ type Route struct {
 
 // Nowhere reports whether a message of this route is taken by nobody. One that
 // reaches no queue may still be remembered by an exchange.
-func (r *Route) Nowhere() bool { return len(r.Queues) == 0 && len(r.histories) == 0 }
+func (r *Route) Nowhere() bool { return r.Unroutable() && len(r.histories) == 0 }
+
+// Unroutable reports whether a message of this route reaches no queue, not even later.
+func (r *Route) Unroutable() bool { return len(r.Queues) == 0 && len(r.held) == 0 }
 
 // alone reports whether there is one queue and nothing else that takes a message.
-func (r *Route) alone() bool { return len(r.Queues) == 1 && len(r.histories) == 0 }
+func (r *Route) alone() bool { return len(r.Queues) == 1 && len(r.histories) == 0 && len(r.held) == 0 }
 
 // Routes looks routes up for one connection and remembers them. It belongs to
 // the connection's reader.
@@ -105,10 +110,13 @@ func (c *Routes) route(p *wire.PublishView, properties *wire.PropertyView, extra
 	case x.Internal:
 		return &Route{Err: wire.Errorf(wire.AccessRefused, "cannot publish to internal exchange '%s' in vhost '%s'", p.Exchange(), v.name)}, true
 	}
-	queues := v.router.Route(&c.scratch, exchanges.Publish[*Queue]{Exchange: x, Key: p.RoutingKey(), CC: extra, Properties: properties})
+	queues, held, err := v.reach(&c.scratch, exchanges.Publish[*Queue]{Exchange: x, Key: p.RoutingKey(), CC: extra, Properties: properties}, p.Mandatory)
+	if err != nil {
+		return &Route{Err: err}, false
+	}
 	window := v.windows[x.Name]
-	if delayer := delayerOf(x); c.scratch.Constant() || window != nil || delayer != nil {
-		route = v.newRoute(queues, c.scratch.Recorded())
+	if delayer := delayerOf(x); c.scratch.Constant() || window != nil || delayer != nil || held != nil {
+		route = v.newRoute(queues, c.scratch.Recorded(), held)
 		route.delayer = delayer
 		route.addFilters(window)
 		return route, c.scratch.Constant()
@@ -123,14 +131,14 @@ func (c *Routes) shared(queues []*Queue, recorded []*Exchange) *Route {
 	if len(queues) == 1 && len(recorded) == 0 {
 		route, ok := c.single[queues[0]]
 		if !ok {
-			route = c.vhost.newRoute(queues, nil)
+			route = c.vhost.newRoute(queues, nil, nil)
 			route.addFilters(nil)
 			c.single[queues[0]] = route
 		}
 		return route
 	}
 	if c.varied == nil || !c.varied.leads(queues, recorded) {
-		c.varied = c.vhost.newRoute(queues, recorded)
+		c.varied = c.vhost.newRoute(queues, recorded, nil)
 		c.varied.addFilters(nil)
 	}
 	return c.varied
@@ -146,7 +154,7 @@ func (r *Route) leads(queues []*Queue, recorded []*Exchange) bool {
 // with the same priority, in which case they can be one run.
 func (r *Route) Same(other *Route) bool {
 	return r == other || r.priority == other.priority && slices.Equal(r.Queues, other.Queues) &&
-		slices.Equal(r.histories, other.histories) && slices.Equal(r.filters, other.filters)
+		slices.Equal(r.histories, other.histories) && slices.Equal(r.held, other.held) && slices.Equal(r.filters, other.filters)
 }
 
 // without returns the route without the queues that skip tells.
@@ -154,13 +162,13 @@ func (r *Route) without(skip func(*Queue) bool) *Route {
 	if !slices.ContainsFunc(r.Queues, skip) {
 		return r
 	}
-	rest := &Route{Queues: slices.DeleteFunc(slices.Clone(r.Queues), skip), histories: r.histories, version: r.version, delayer: r.delayer}
+	rest := &Route{Queues: slices.DeleteFunc(slices.Clone(r.Queues), skip), histories: r.histories, held: r.held, version: r.version, delayer: r.delayer}
 	rest.rank()
 	return rest
 }
 
 // rest returns the route of a message that was refused when it went there before: to
-// the queues that did not take it, and no histories.
+// the queues that did not take it, and neither histories nor delayed exchanges.
 func (r *Route) rest(took []*Queue) *Route {
 	rest := &Route{version: r.version, delayer: r.delayer}
 	has := make(map[*Queue]bool, len(took))
@@ -190,15 +198,16 @@ func (v *VHost) routeTo(s *exchanges.Scratch[*Queue], exchange, key string, cc [
 	if !ok {
 		return &Route{}
 	}
-	queues := v.router.Route(s, exchanges.Publish[*Queue]{Exchange: x, Key: []byte(key), CC: cc, Properties: &properties})
-	route := v.newRoute(queues, s.Recorded())
+	// A delay that is not valid was passed over when the message was published, or it is none.
+	queues, held, _ := v.reach(s, exchanges.Publish[*Queue]{Exchange: x, Key: []byte(key), CC: cc, Properties: &properties}, false)
+	route := v.newRoute(queues, s.Recorded(), held)
 	route.delayer = delayerOf(x)
 	return route
 }
 
 // newRoute returns a route of the present version. Called under VHost.routes.
-func (v *VHost) newRoute(queues []*Queue, recorded []*Exchange) *Route {
-	r := &Route{Queues: slices.Clone(queues), version: v.router.Version()}
+func (v *VHost) newRoute(queues []*Queue, recorded []*Exchange, held []*Queue) *Route {
+	r := &Route{Queues: slices.Clone(queues), held: held, version: v.router.Version()}
 	for _, x := range recorded {
 		if h := historyOf(x); h != nil {
 			r.histories = append(r.histories, h)
