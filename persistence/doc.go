@@ -46,9 +46,9 @@
 //
 // After a failed write or sync nobody can say what the disk holds, and Pebble
 // itself cannot go on. The store is then out of service: nothing is reported
-// durable and what is proposed waits, while reads go on. Once the disk takes
-// writes again, the database is opened anew inside the process, as the next
-// generation. Each commit carries its number, so the database tells which of the
+// durable and what is proposed waits, while reads go on, or fail if there is no
+// database as it was just being opened anew. Once the disk takes writes again, the
+// database is opened inside the process, as the next generation. Each commit carries its number, so the database tells which of the
 // batches that were not known to be durable had arrived; the others are written
 // again, as they were, and the waiters are told as if nothing had happened. A
 // store that is closed meanwhile, or whose disk has lost what had been durable, is

@@ -24,7 +24,7 @@ type generation struct {
 	stalled atomic.Bool // writes wait until memtables are flushed
 
 	readers int  // reads under way; changed under Store.mu
-	closed  bool // reads wait for the next generation; changed under Store.mu
+	closed  bool // reads wait for the next generation, or fail with the store; changed under Store.mu
 }
 
 // openMode says how to open the database.

@@ -5,6 +5,7 @@ package persistence
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -135,8 +136,16 @@ func (d *driver) step(t *testing.T) {
 		d.store.askForRenewal()
 	}
 	if sh := d.anyShare(); sh != nil && sh.chilled == nil && sh.share.Stored() && d.rng.IntN(4) == 0 {
-		wantBody(t, d.store, sh.share, sh.body)
+		d.wantBody(t, sh)
 	}
+}
+
+// wantBody reads a share, again when the store is in service if there was no database.
+func (d *driver) wantBody(t *testing.T, sh *modelShare) {
+	if _, err := readRun(d.store, sh.share); errors.Is(err, ErrFailed) {
+		<-d.store.barrier()
+	}
+	wantBody(t, d.store, sh.share, sh.body)
 }
 
 func (d *driver) run(t *testing.T, steps int) {

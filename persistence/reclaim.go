@@ -103,7 +103,7 @@ func (s *Store) reclaimLoop() {
 		}
 		rest, whole, err := s.reclaim(c)
 		switch {
-		case errors.Is(err, ErrClosed), errors.Is(err, ErrFailed):
+		case err != nil && s.life.Err() != nil:
 			return
 		case err != nil && !errors.Is(readError(err), ErrDamaged):
 			// The disk may answer next time.

@@ -16,15 +16,19 @@ import (
 var ErrNotStored = errors.New("run is not stored")
 
 // beginRead returns the database and keeps it open until endRead. It waits while the
-// database is opened anew.
+// database is opened anew, but not for a disk on which that has failed: the error is
+// that of Err then.
 func (s *Store) beginRead() (*generation, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.gen.closed && s.refusal == nil {
+	for s.gen.closed && s.failure == nil && s.refusal == nil {
 		s.idle.Wait()
 	}
-	if s.refusal != nil {
+	switch {
+	case s.refusal != nil:
 		return nil, s.refusal
+	case s.gen.closed:
+		return nil, s.failure
 	}
 	s.gen.readers++
 	return s.gen, nil

@@ -4,6 +4,7 @@
 package persistence
 
 import (
+	"errors"
 	"runtime"
 	"strings"
 	"sync"
@@ -24,6 +25,18 @@ func renewNow(s *Store) {
 		s.mu.Lock()
 		renewed = s.gen != old
 		s.mu.Unlock()
+	}
+}
+
+// failRenewal asks for renewals until one has failed.
+func failRenewal(s *Store, o *outages) {
+	for ; ; runtime.Gosched() {
+		s.askForRenewal()
+		select {
+		case <-o.failed:
+			return
+		default:
+		}
 	}
 }
 
@@ -153,14 +166,7 @@ func TestCloseWhileRenewalFails(t *testing.T) {
 	s := mustOpen(t, Options{FS: f.wrap(vfs.NewMem()), RetryDelay: time.Microsecond, Events: o.events()})
 	sh := put(t, s, s.NewID(), 1, "body")
 	f.plan(0, forever)
-	for asked := true; asked; runtime.Gosched() {
-		s.askForRenewal()
-		select {
-		case <-o.failed:
-			asked = false
-		default:
-		}
-	}
+	failRenewal(s, o)
 	read := make(chan error, 1)
 	go func() { read <- s.ReadRun(sh, func([]byte) error { return nil }) }()
 	if err := s.Close(t.Context()); err == nil || !strings.Contains(err.Error(), errFault.Error()) {
@@ -169,6 +175,35 @@ func TestCloseWhileRenewalFails(t *testing.T) {
 	if err := <-read; err == nil {
 		t.Error("a store that is closed was read")
 	}
+}
+
+// TestReadWhileRenewalFails reads and asks for statistics while there is no database, as
+// it cannot be opened any more: that fails, and nobody waits for the disk.
+func TestReadWhileRenewalFails(t *testing.T) {
+	t.Parallel()
+	f := &fault{kinds: changes}
+	o := newOutages()
+	s := mustOpen(t, Options{FS: f.wrap(vfs.NewMem()), RetryDelay: time.Microsecond, Events: o.events()})
+	q := s.NewID()
+	sh := put(t, s, q, 1, "body")
+	put(t, s, q, 2, "purged")
+	f.plan(0, forever)
+	failRenewal(s, o)
+	if err := s.ReadRun(sh, func([]byte) error { return nil }); !errors.Is(err, ErrFailed) {
+		t.Errorf("ReadRun() = %v", err)
+	}
+	if err := s.Backup(t.Context(), "backup"); !errors.Is(err, ErrFailed) {
+		t.Errorf("Backup() = %v", err)
+	}
+	if m, err := s.metrics(); !errors.Is(err, ErrFailed) {
+		t.Errorf("metrics() = %v, %v", m, err)
+	}
+	s.reclaimer.add(condemnedRange{space: spaceDirectory, queue: q, first: 2, last: 2}) // tries again and again
+	f.plan()
+	<-o.recovered
+	wantBody(t, s, sh, "body")
+	finishReclaiming(t, s)
+	wantKeys(t, s, keyCounts{entries: 1, bodies: 1})
 }
 
 // TestIdleStoreIsSlim lives in a bubble, where time passes at once.
