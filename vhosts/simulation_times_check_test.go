@@ -119,6 +119,7 @@ func (s *timesRun) collect(b *broker, consumers []*timesConsumer, found map[time
 	for _, c := range consumers {
 		for _, a := range c.arrivals() {
 			s.check(&a, crash.low, crash.high)
+			s.inOrder(c, &a)
 			if found[a.place] != nil {
 				s.problem("%v is there twice", a.place)
 			}

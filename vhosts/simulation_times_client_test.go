@@ -20,6 +20,7 @@ type timesArrival struct {
 	reasons []string // of the deaths in each queue of the path but the last
 	at      uint64
 	number  uint64
+	n       int // it is the consumer's n-th delivery
 }
 
 // timesConsumer is a consumer of one queue.
@@ -29,7 +30,9 @@ type timesConsumer struct {
 	shell *Queue
 	clock *clock
 	times []uint64 // of each of contents
+	taken int      // by arrivals, before contents
 	held  []timesArrival
+	order *timesOrder
 }
 
 // Deliver implements [queue.Sink].
@@ -46,11 +49,12 @@ func (c *timesConsumer) Deliver(d *queue.Delivery) bool {
 // arrivals takes what has been delivered.
 func (c *timesConsumer) arrivals() (arrived []timesArrival) {
 	c.mu.Lock()
-	contents, times := c.contents, c.times
+	contents, times, n := c.contents, c.times, c.taken
 	c.contents, c.times = nil, nil
+	c.taken += len(contents)
 	c.mu.Unlock()
 	for i, content := range contents {
-		a := timesArrival{place: timesPlace{path: c.shell.name}, at: times[i], number: content.number}
+		a := timesArrival{place: timesPlace{path: c.shell.name}, at: times[i], number: content.number, n: n + i}
 		a.place.id, _, _ = strings.Cut(string(content.body), "|")
 		for _, entry := range deathsIn(content.properties()) {
 			table, _ := entry.(wire.Table)
@@ -62,6 +66,13 @@ func (c *timesConsumer) arrivals() (arrived []timesArrival) {
 		arrived = append(arrived, a)
 	}
 	return arrived
+}
+
+// deliveries is how many there have been.
+func (c *timesConsumer) deliveries() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.taken + len(c.contents)
 }
 
 // step begins an operation that changes something.
@@ -165,7 +176,7 @@ func (s *timesRun) publish(delays bool) {
 	defer page.Release()
 	var messages []*timesMessage
 	for range 1 + s.rng.IntN(6) {
-		m := &timesMessage{id: fmt.Sprint("m", len(s.messages)), root: q.name, persistent: persistent, at: s.now(), delay: delay, expiration: unset}
+		m := &timesMessage{id: fmt.Sprint("m", len(s.messages)), root: q.name, persistent: persistent, index: len(s.messages), level: q.kind.level(priority), at: s.now(), delay: delay, expiration: unset}
 		p := wire.Properties{Flags: wire.FlagDeliveryMode | wire.FlagPriority, DeliveryMode: 1, Priority: uint8(priority)}
 		if persistent {
 			p.DeliveryMode = wire.Persistent
@@ -189,6 +200,13 @@ func (s *timesRun) publish(delays bool) {
 		messages = append(messages, m)
 	}
 	s.step("publish %s to %s to %s, persistent %t, delay %d", messages[0].id, messages[len(messages)-1].id, q.name, persistent, delay)
+	for _, c := range s.consumers {
+		for _, m := range messages {
+			if c.shell.name == q.name && s.orders(m) {
+				c.order.ready[m] = 0
+			}
+		}
+	}
 	var refused *queue.Bitmap
 	if w := (&timesConfirm{s: s, messages: messages}); persistent && s.rng.IntN(3) > 0 {
 		refused = s.broker.Publish(route, page, persistent, w)
@@ -246,6 +264,7 @@ func (s *timesRun) settle() {
 		c.shell.Settle(&c.Consumer, numbers, what == 1)
 	default:
 		c.shell.Return(&c.Consumer, numbers, failed)
+		s.returned(c, places)
 	}
 }
 
@@ -254,6 +273,7 @@ func (s *timesRun) receive() {
 	for _, c := range s.consumers {
 		for _, a := range c.arrivals() {
 			s.check(&a, math.MaxInt, math.MaxInt)
+			s.inOrder(c, &a)
 			f := s.fact(a.place)
 			switch {
 			case f.held:

@@ -15,6 +15,7 @@ import (
 type timesQueue struct {
 	name     string
 	args     wire.Table
+	kind     simKind
 	ttl      int64 // milliseconds, unset for none
 	max      int   // messages, unset for no limit
 	refuses  bool  // what is too many, else it drops its head
@@ -28,6 +29,8 @@ type timesQueue struct {
 // timesMessage is a message as it was published.
 type timesMessage struct {
 	id         string
+	index      int    // it is the index-th that was published
+	level      Priority
 	root       string // the queue it is for
 	persistent bool
 	at         uint64 // when it was published

@@ -109,6 +109,7 @@ func newTimes(t *testing.T, seed uint64) *timesRun {
 			q.args = append(q.args, wire.Field{Name: "x-delayed-retry-type", Value: "all"}, wire.Field{Name: "x-delayed-retry-min", Value: int32(q.retry)})
 		}
 		if rng.IntN(4) == 0 {
+			q.kind = simLevels
 			q.args = append(q.args, simLevels.arguments()...)
 		}
 		switch n := rng.IntN(4); {
@@ -182,7 +183,7 @@ func (s *timesRun) consume(b *broker, clock *clock, all bool) (consumers []*time
 		if q.prefetch == 0 && !all {
 			continue
 		}
-		c := &timesConsumer{shell: b.queue(s.t, q.name), clock: clock}
+		c := &timesConsumer{shell: b.queue(s.t, q.name), clock: clock, order: s.order(q)}
 		if c.Sink = c; !all {
 			c.Prefetch = q.prefetch
 		}
