@@ -245,3 +245,30 @@ func TestLettersBehindDamaged(t *testing.T) {
 	}
 	wantCounts(t, q, 0, 0)
 }
+
+// TestLeavingBeforeTheStart: what waited for room when the broker stopped left before what
+// has to leave when it starts.
+func TestLeavingBeforeTheStart(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	fs := vfs.NewMem()
+	b := c.open(t, fs)
+	b.full(t, "full")
+	q := b.declare(t, "q", "durable", 1, append(dlx("", "full"), ttl(1000), maxLength(1000))...)
+	b.post(t, "", "q", persistentMode(), "a", "b")
+	rejectAll(t, q, 2)
+	b.wantLeaving(t, "q", 2, "full")
+	b.post(t, "", "q", persistentMode(), "c")
+	b.stop(t)
+	c.pass(b, 2*time.Second)
+	b = c.open(t, fs)
+	full := b.queue(t, "full")
+	full.purge()
+	var got []string
+	for range 3 {
+		got = append(got, b.takeOne(t, full).body)
+	}
+	if want := "a b c"; strings.Join(got, " ") != want {
+		t.Errorf("dead letters are %q, want %q", got, want)
+	}
+}

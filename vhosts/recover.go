@@ -83,11 +83,10 @@ func (h *Hosts) recoverRuns(f *found) error {
 	forgotten := h.store.Forgotten()
 	for id, q := range f.queues {
 		upTo, known := delivered[id]
-		q.restoreNumbers(forgotten[id], upTo, known)
-	}
-	for _, q := range f.queues {
 		q.mu.Lock()
-		q.restoreDeparturesLocked(f.queues)
+		q.restoreNumbersLocked(forgotten[id], upTo, known)
+		q.restoreDeparturesLocked(f.queues) // what leaves from now on does so after these
+		q.goOnLocked()
 		q.mu.Unlock()
 	}
 	return nil
@@ -181,12 +180,10 @@ func (q *Queue) restoreRun(r *persistence.RecoveredRun) error {
 	return nil
 }
 
-// restoreNumbers sees to it that no number that was forgotten is given to a message
+// restoreNumbersLocked sees to it that no number that was forgotten is given to a message
 // again, and makes the messages below those in delivered redeliveries, each of one
 // level, or all of them if it is not known how far they were delivered.
-func (q *Queue) restoreNumbers(forgotten, delivered []uint64, known bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
+func (q *Queue) restoreNumbersLocked(forgotten, delivered []uint64, known bool) {
 	for _, end := range forgotten {
 		q.engine.SkipTo(end)
 	}
@@ -197,6 +194,10 @@ func (q *Queue) restoreNumbers(forgotten, delivered []uint64, known bool) {
 	if !known {
 		q.engine.RedeliverAll()
 	}
+}
+
+// goOnLocked goes on where the last stop, or crash, has interrupted a queue.
+func (q *Queue) goOnLocked() {
 	if q.engine.Timed() {
 		q.wakeAtLocked(1) // something may have become due
 	}
