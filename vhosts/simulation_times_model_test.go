@@ -29,7 +29,7 @@ type timesQueue struct {
 // timesMessage is a message as it was published.
 type timesMessage struct {
 	id         string
-	index      int    // it is the index-th that was published
+	index      int // it is the index-th that was published
 	level      Priority
 	root       string // the queue it is for
 	persistent bool
