@@ -129,11 +129,17 @@ func TestLettersRoutedAnew(t *testing.T) {
 			rejectAll(t, q, 2)
 			b.wantLeaving(t, "q", 2, "full")
 			test.change(t, b)
-			b.until(t, "the letters go on", func() bool { return q.Stats().Leaving == 0 })
-			if s := q.Stats(); s.Counters.LettersLost != test.lost || left(other) != test.others || s.LettersWaitFor != nil {
-				t.Errorf("%d letters are lost, %d in the other queue, the others wait for %q; want %d and %d",
-					s.Counters.LettersLost, left(other), s.LettersWaitFor, test.lost, test.others)
-			}
+			var s QueueStats
+			defer func() {
+				if t.Failed() {
+					t.Errorf("%d letters are leaving, %d are lost, %d in the other queue, the others wait for %q; want none, %d and %d",
+						s.Leaving, s.Counters.LettersLost, left(other), s.LettersWaitFor, test.lost, test.others)
+				}
+			}()
+			b.until(t, "the letters go on", func() bool { // they are counted a moment after they have left
+				s = q.Stats()
+				return s.Leaving == 0 && s.Counters.LettersLost == test.lost && left(other) == test.others && s.LettersWaitFor == nil
+			})
 		})
 	}
 }
