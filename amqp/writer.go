@@ -239,15 +239,26 @@ func (w *writer) deliver(channel uint16, consumerTag string, first uint64, d *qu
 	oneFrame, tallied := min(referenceFrom, w.frameMax-wire.FrameOverhead), d.Tallied()
 	w.out.grow(int(d.Count) * (d.Page.Spread()/d.Page.Len() + len(consumerTag) + deliverOverhead))
 	before := len(w.out.buf)
+	last, begin := -1, 0 // the message whose frames were appended last, if they can be repeated, and where they begin
 	for i := range d.Count {
-		envelope, header, body := d.Page.Message(int(d.Offset(i)))
+		n := int(d.Offset(i))
+		envelope, header, body := d.Page.Message(n)
 		if tallied {
 			header = counted(d, i, header)
 		}
 		if len(body) < oneFrame {
-			w.out.buf = wire.AppendDelivery(w.out.buf, channel, consumerTag, first+uint64(i), d.Redelivered, envelope, header, body)
+			end := len(w.out.buf)
+			if last >= 0 && d.Page.Resembles(n, last) {
+				w.out.buf = wire.RepeatDelivery(w.out.buf, end-begin, consumerTag, first+uint64(i), body)
+			} else {
+				w.out.buf = wire.AppendDelivery(w.out.buf, channel, consumerTag, first+uint64(i), d.Redelivered, envelope, header, body)
+			}
+			if begin = end; !tallied {
+				last = n
+			}
 			continue
 		}
+		last = -1
 		w.out.buf = wire.AppendDeliver(w.out.buf, channel, consumerTag, first+uint64(i), d.Redelivered, envelope)
 		w.out.size += len(w.out.buf) - before
 		w.out.content(channel, w.frameMax, header, body, d.Page)

@@ -24,7 +24,8 @@ const (
 )
 
 const (
-	formatVersion = 3 // those before were never released
+	formatVersion = 4 // with bodies that 3 cannot read
+	oldestFormat  = 3 // it becomes formatVersion when it is opened
 	formatLine    = "lagomq store %d\n"
 )
 
@@ -42,8 +43,9 @@ const restoreHint = "restore it from a backup, or let lagomq ctl repair save wha
 
 // dataDir is a data directory that is locked.
 type dataDir struct {
-	lock  io.Closer
-	state state // how the last stop went
+	lock   io.Closer
+	format int
+	state  state // how the last stop went
 }
 
 // openDataDir creates the data directory if need be, makes sure that it is empty
@@ -64,8 +66,8 @@ func openDataDir(fs vfs.FS, dir string) (d dataDir, err error) {
 		return d, fmt.Errorf("lock data directory %s: %w; the broker must be able to write there", dir, plain(err))
 	}
 	// Look again: it may have been created between the look and the lock.
-	empty, err := checkFormat(fs, dir)
-	if err == nil && empty {
+	d.format, err = checkFormat(fs, dir)
+	if err == nil && d.format == 0 {
 		err = create(fs, dir)
 	}
 	if err == nil {
@@ -170,32 +172,31 @@ func syncDir(fs vfs.FS, dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// checkFormat reports whether dir is yet to be made a store, or an error if it
-// must not be touched.
-func checkFormat(fs vfs.FS, dir string) (empty bool, err error) {
+// checkFormat returns the format of the store in dir, 0 if it is yet to be made one, or
+// an error if it must not be touched.
+func checkFormat(fs vfs.FS, dir string) (version int, err error) {
 	names, err := fs.List(dir)
 	if err != nil {
-		return false, fmt.Errorf("list data directory %s: %w; it must be a directory that the broker may read", dir, plain(err))
+		return 0, fmt.Errorf("list data directory %s: %w; it must be a directory that the broker may read", dir, plain(err))
 	}
 	if !slices.Contains(names, formatFile) {
 		if i := slices.IndexFunc(names, isForeign); i >= 0 {
-			return false, fmt.Errorf("data directory %s is %w: it holds %q but no %s file; choose an empty directory", dir, ErrForeign, names[i], formatFile)
+			return 0, fmt.Errorf("data directory %s is %w: it holds %q but no %s file; choose an empty directory", dir, ErrForeign, names[i], formatFile)
 		}
-		return true, nil
+		return 0, nil
 	}
 	line, err := readStart(fs, fs.PathJoin(dir, formatFile))
 	if err != nil {
-		return false, fmt.Errorf("read format of data directory %s: %w", dir, plain(err))
+		return 0, fmt.Errorf("read format of data directory %s: %w", dir, plain(err))
 	}
-	var version int
 	if _, err := fmt.Sscanf(line, formatLine, &version); err != nil || line != fmt.Sprintf(formatLine, version) {
-		return false, fmt.Errorf("data directory %s is %w: its %s file says %q", dir, ErrForeign, formatFile, line)
+		return 0, fmt.Errorf("data directory %s is %w: its %s file says %q", dir, ErrForeign, formatFile, line)
 	}
-	if version != formatVersion {
-		return false, fmt.Errorf("data directory %s is %w: it has format %d, and this version knows only %d; start the version that made it",
-			dir, ErrForeign, version, formatVersion)
+	if version < oldestFormat || version > formatVersion {
+		return 0, fmt.Errorf("data directory %s is %w: it has format %d, and this version knows %d to %d; start the version that made it",
+			dir, ErrForeign, version, oldestFormat, formatVersion)
 	}
-	return false, nil
+	return version, nil
 }
 
 // isForeign reports whether a file of this name cannot be left over from a

@@ -131,8 +131,8 @@ func TestDirectoryIsRefusedUntouched(t *testing.T) {
 		want  error
 		says  []string
 	}{
-		"newer format":   {write(formatFile, "lagomq store 4\n"), ErrForeign, []string{"format 4", "start the version that made it"}},
-		"older format":   {write(formatFile, "lagomq store 1\n"), ErrForeign, []string{"format 1", "start the version that made it"}},
+		"newer format":   {write(formatFile, "lagomq store 5\n"), ErrForeign, []string{"format 5", "start the version that made it"}},
+		"older format":   {write(formatFile, "lagomq store 2\n"), ErrForeign, []string{"format 2", "start the version that made it"}},
 		"garbled format": {write(formatFile, "something\nelse"), ErrForeign, []string{formatFile}},
 		"empty format":   {write(formatFile, ""), ErrForeign, []string{formatFile}},
 		"format missing": {remove(named(formatFile)), ErrForeign, []string{`"pebble" but no FORMAT file`, "choose an empty directory"}},
@@ -231,6 +231,39 @@ func TestDirectoryMustBeWritable(t *testing.T) {
 	_, err := Open(quiet(Options{Dir: dir}))
 	if err == nil || !strings.Contains(err.Error(), "must be able to write there") || strings.Contains(err.Error(), "\n") {
 		t.Errorf("Open: %v", err)
+	}
+}
+
+// TestOlderFormatIsRaised opens a store of the format before, for good and for
+// inspection only.
+func TestOlderFormatIsRaised(t *testing.T) {
+	t.Parallel()
+	fs := vfs.NewMem()
+	s := mustOpen(t, Options{FS: fs})
+	put(t, s, s.NewID(), 1, "body")
+	mustClose(t, s)
+	if err := replaceFile(fs, "data", formatFile, formatTempFile, fmt.Sprintf(formatLine, oldestFormat)); err != nil {
+		t.Fatal(err)
+	}
+	in, err := OpenInspection(fs, "data")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := in.Summary().Format; got != oldestFormat {
+		t.Errorf("inspection tells format %d", got)
+	}
+	if err := in.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := checkFormat(fs, "data"); got != oldestFormat || err != nil {
+		t.Errorf("format %d after an inspection, %v", got, err)
+	}
+	s = mustOpen(t, Options{FS: fs})
+	if runs := recovered(t, s); len(runs) != 1 {
+		t.Errorf("%d runs", len(runs))
+	}
+	if got, err := checkFormat(fs, "data"); got != formatVersion || err != nil {
+		t.Errorf("format %d once the store is open, %v", got, err)
 	}
 }
 

@@ -113,38 +113,37 @@ func OpenInspection(fs vfs.FS, dir string) (*Inspection, error) {
 	if fs == nil {
 		fs = vfs.Default
 	}
-	lock, err := lockExisting(fs, dir)
+	lock, format, err := lockExisting(fs, dir)
 	if err != nil {
 		return nil, err
 	}
-	in := &Inspection{fs: fs, dir: dir, lock: lock, summary: Summary{Format: formatVersion}}
+	in := &Inspection{fs: fs, dir: dir, lock: lock, summary: Summary{Format: format}}
 	if err := in.open(); err != nil {
 		return nil, errors.Join(err, in.Close())
 	}
 	return in, nil
 }
 
-// lockExisting locks a directory that is a store. It makes nothing, besides the lock
-// file.
-func lockExisting(fs vfs.FS, dir string) (io.Closer, error) {
+// lockExisting locks a directory that is a store and returns its format. It makes
+// nothing, besides the lock file.
+func lockExisting(fs vfs.FS, dir string) (lock io.Closer, format int, err error) {
 	if _, err := fs.Stat(dir); err != nil {
-		return nil, fmt.Errorf("data directory %s: %w", dir, plain(err))
+		return nil, 0, fmt.Errorf("data directory %s: %w", dir, plain(err))
 	}
-	empty, err := checkFormat(fs, dir)
-	if err != nil {
-		return nil, err
+	if format, err = checkFormat(fs, dir); err != nil {
+		return nil, 0, err
 	}
-	if empty {
-		return nil, fmt.Errorf("data directory %s is %w: it is empty", dir, ErrForeign)
+	if format == 0 {
+		return nil, 0, fmt.Errorf("data directory %s is %w: it is empty", dir, ErrForeign)
 	}
-	lock, err := fs.Lock(fs.PathJoin(dir, lockFile))
+	lock, err = fs.Lock(fs.PathJoin(dir, lockFile))
 	if err != nil && isHeld(err) {
-		return nil, fmt.Errorf("data directory %s is %w", dir, ErrInUse)
+		return nil, 0, fmt.Errorf("data directory %s is %w", dir, ErrInUse)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("lock data directory %s: %w", dir, plain(err))
+		return nil, 0, fmt.Errorf("lock data directory %s: %w", dir, plain(err))
 	}
-	return lock, nil
+	return lock, format, nil
 }
 
 func (in *Inspection) open() (err error) {

@@ -164,6 +164,12 @@ func (s *Store) open(dir dataDir) (g *generation, err error) {
 	if g, err = s.openGeneration(openMode{create: dir.state.kind == stateNew}); err != nil {
 		return nil, refused(s.opts.Dir, err)
 	}
+	if dir.format != 0 && dir.format != formatVersion {
+		if err := writeFormat(s.opts.FS, s.opts.Dir); err != nil {
+			g.fs.cut()
+			return nil, err
+		}
+	}
 	err = g.run(func() error {
 		boots, _, err := getNumber(g.db, metaKey(metaBoot), 0)
 		if err != nil {

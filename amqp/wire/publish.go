@@ -134,6 +134,21 @@ func AppendDelivery(dst []byte, channel uint16, consumerTag string, deliveryTag 
 	return dst
 }
 
+// RepeatDelivery appends a delivery that differs only by its delivery tag and its body
+// from the one that AppendDelivery or RepeatDelivery has just appended, which has size
+// bytes. The bodies are of the same length.
+func RepeatDelivery(dst []byte, size int, consumerTag string, deliveryTag uint64, body []byte) []byte {
+	start := len(dst)
+	dst = slices.Grow(dst, size)[:start+size]
+	b, last := dst[start:], dst[start-size:start]
+	bodyAt := size - 1 - len(body)
+	copy(b, last[:bodyAt])
+	binary.BigEndian.PutUint64(b[FrameHeaderSize+4+1+len(consumerTag):], deliveryTag)
+	copy(b[bodyAt:], body)
+	b[size-1] = FrameEnd
+	return dst
+}
+
 func putFrameHeader(b []byte, typ byte, channel uint16, size int) {
 	b[0] = typ
 	binary.BigEndian.PutUint16(b[1:], channel)

@@ -309,5 +309,8 @@ func TestWholeMessages(t *testing.T) {
 		dtag, again := rapid.Uint64().Draw(t, "delivery tag"), rapid.Bool().Draw(t, "redelivered")
 		want := AppendContent(AppendDeliver(slices.Clone(before), channel, tag, dtag, again, v.ExchangeAndKey), channel, FrameMinSize, header, body)
 		same(t, AppendDelivery(slices.Clone(before), channel, tag, dtag, again, v.ExchangeAndKey, header, body), want)
+		other := make([]byte, len(body))
+		one := AppendDelivery(slices.Clone(before), channel, tag, ^dtag, again, v.ExchangeAndKey, header, other)
+		same(t, RepeatDelivery(one, len(one)-len(before), tag, dtag, body), append(slices.Clone(one), want[len(before):]...))
 	})
 }

@@ -89,6 +89,7 @@ func (p *Page) Take(other *Page) bool {
 		p.messages = append(p.messages, m)
 	}
 	p.buf = append(p.buf, other.buf...)
+	p.likes += other.likes
 	p.shared += other.shared
 	p.bodies += other.bodies
 	if len(other.stamps) > 0 {

@@ -6,6 +6,7 @@ package queue
 import (
 	"bytes"
 	"encoding/binary"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -33,7 +34,8 @@ const (
 type Page struct {
 	buf      []byte
 	messages []message
-	shared   int     // bytes that it would have more if no messages shared what is alike, see AppendLike
+	likes    int     // messages that share envelope and header with the one before
+	shared   int     // bytes that it would have more if they did not
 	bodies   uint64  // body bytes of all messages
 	arrived  uint64  // when its messages arrived, 0 if that is not known
 	stamps   []Stamp // of the first messages, those that have times of their own, see Stamp
@@ -101,35 +103,63 @@ func (m *message) end() uint64 { return uint64(m.at) + uint64(m.body) }
 
 // Append adds a message: envelope is the exchange and the routing key as two
 // short strings back to back, as basic.publish has them and basic.deliver ends
-// with; header is the content header's payload. All three are copied.
-func (p *Page) Append(envelope, header, body []byte) {
-	p.messages = append(p.messages, message{
-		at:       uint32(len(p.buf) + len(envelope) + len(header)),
-		body:     uint32(len(body)),
-		header:   uint32(len(header)),
-		envelope: uint16(len(envelope)),
-	})
-	p.buf = append(p.buf, envelope...)
-	p.buf = append(p.buf, header...)
-	p.buf = append(p.buf, body...)
-	p.bodies += uint64(len(body))
-}
+// with; header is the content header's payload. All three are copied, envelope and
+// header only if they are not those of the message before: most publishers send
+// messages that are alike but for their bodies.
+func (p *Page) Append(envelope, header, body []byte) { p.add(envelope, header, body, 0) }
 
 // AppendDead is Append for a message that was dead-lettered, so that the broker
 // recognises the x-death header it wrote. rekeyed says that a dead letter routing
 // key has replaced the message's own keys, those of its CC header included.
 func (p *Page) AppendDead(envelope, header, body []byte, rekeyed bool) {
-	p.Append(envelope, header, body)
-	m := &p.messages[len(p.messages)-1]
-	m.envelope |= diedFlag
+	flags := uint16(diedFlag)
 	if rekeyed {
-		m.envelope |= rekeyedFlag
+		flags |= rekeyedFlag
 	}
+	p.add(envelope, header, body, flags)
+}
+
+// AppendFrom appends message i of another page, as it is.
+func (p *Page) AppendFrom(other *Page, i int) {
+	envelope, header, body := other.Message(i)
+	flags := other.messages[i].envelope &^ envelopeMask
+	p.add(envelope, header, body, flags&^blindFlag)
+	p.messages[len(p.messages)-1].envelope |= flags
+	p.buf = append(p.buf, other.blind(i)...)
+	p.stampLike(other.Stamp(i))
+}
+
+func (p *Page) add(envelope, header, body []byte, flags uint16) {
+	m := message{body: uint32(len(body)), header: uint32(len(header)), envelope: uint16(len(envelope)) | flags}
+	if p.continues(&m, envelope, header) {
+		p.AppendLike(body)
+		return
+	}
+	p.buf = append(p.buf, envelope...)
+	p.buf = append(p.buf, header...)
+	m.at = uint32(len(p.buf))
+	p.messages = append(p.messages, m)
+	p.buf = append(p.buf, body...)
+	p.bodies += uint64(len(body))
+}
+
+// continues reports whether a message with this envelope and header differs from the
+// one appended last by its body only.
+func (p *Page) continues(m *message, envelope, header []byte) bool {
+	last := len(p.messages) - 1
+	if last < 0 {
+		return false
+	}
+	l := &p.messages[last]
+	if l.body != m.body || l.header != m.header || l.envelope&^blindFlag != m.envelope || l.back == math.MaxUint8 {
+		return false
+	}
+	lastEnvelope, lastHeader, _ := p.Message(last)
+	return bytes.Equal(header, lastHeader) && bytes.Equal(envelope, lastEnvelope)
 }
 
 // AppendLike appends a message that differs from the one appended last by its body
-// only, which is of the same length, as the header says that. What they have in common
-// is kept once.
+// only, which is of the same length, as the header says that.
 func (p *Page) AppendLike(body []byte) {
 	m := p.messages[len(p.messages)-1]
 	m.at = uint32(len(p.buf))
@@ -137,43 +167,21 @@ func (p *Page) AppendLike(body []byte) {
 	m.back++
 	p.messages = append(p.messages, m)
 	p.buf = append(p.buf, body...)
+	p.likes++
 	p.shared += m.head()
 	p.bodies += uint64(m.body)
 }
 
-// Like reports whether message i was appended by AppendLike, and nothing that nobody
-// gets to see tells it from the one before either.
+// Like reports whether message i differs from the one before by its body only, which
+// is of the same length, and nothing that nobody gets to see tells them apart either.
 func (p *Page) Like(i int) bool {
 	m := &p.messages[i]
 	return m.back > 0 && m.envelope == p.messages[i-1].envelope && m.envelope&blindFlag == 0
 }
 
-// appendable reports whether AppendLike can add message i of another page.
-func (p *Page) appendable(other *Page, i int) bool {
-	m, last := &other.messages[i], len(p.messages)-1
-	if m.back == 0 || last < 0 {
-		return false
-	}
-	l := &p.messages[last]
-	if l.body != m.body || (l.envelope^m.envelope)&^blindFlag != 0 {
-		return false
-	}
-	envelope, header, _ := p.Message(last)
-	otherEnvelope, otherHeader, _ := other.Message(i)
-	return bytes.Equal(envelope, otherEnvelope) && bytes.Equal(header, otherHeader)
-}
-
-// AppendFrom appends message i of another page, as it is.
-func (p *Page) AppendFrom(other *Page, i int) {
-	if envelope, header, body := other.Message(i); p.appendable(other, i) {
-		p.AppendLike(body)
-	} else {
-		p.Append(envelope, header, body)
-	}
-	p.messages[len(p.messages)-1].envelope = other.messages[i].envelope
-	p.buf = append(p.buf, other.blind(i)...)
-	p.stampLike(other.Stamp(i))
-}
+// Resembles reports whether message i differs from message j, which comes before it,
+// by its body only, which is of the same length. False says nothing.
+func (p *Page) Resembles(i, j int) bool { return int(p.messages[i].back) >= i-j }
 
 // AppendNothing takes up the position of a message that is gone for good, so that
 // those after it keep theirs. It must never be handed out.
@@ -285,7 +293,7 @@ func (p *Page) Message(i int) (envelope, header, body []byte) {
 
 // Reset empties the page for reuse by its filler; nobody else may hold it.
 func (p *Page) Reset() {
-	p.buf, p.messages, p.shared, p.bodies = p.buf[:0], p.messages[:0], 0, 0
+	p.buf, p.messages, p.likes, p.shared, p.bodies = p.buf[:0], p.messages[:0], 0, 0, 0
 	p.arrived, p.stamps = 0, p.stamps[:0]
 }
 
@@ -310,6 +318,7 @@ func (p *Page) exact() *Page {
 	return &Page{
 		buf:      append(make([]byte, 0, len(p.buf)), p.buf...),
 		messages: append(make([]message, 0, len(p.messages)), p.messages...),
+		likes:    p.likes,
 		shared:   p.shared,
 		bodies:   p.bodies,
 		arrived:  p.arrived,

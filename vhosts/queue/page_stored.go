@@ -14,14 +14,16 @@ import (
 //	count uint32 (bit 31: the times follow, 30: and stamps)
 //	[time of arrival uint64]
 //	[length of stamps uint32, stamps: see AppendStamps]
-//	count times: envelope uint16 (bit 15: dead-lettered, 14: rekeyed, 13: hidden keys, 12: like the one before), header uint32, body uint32
+//	count times: envelope uint16 (bit 15: dead-lettered, 14: rekeyed, 13: hidden keys, 12: like the one before),
+//	             [header uint32, body uint32, unless it is like the one before]
 //	the page's buffer: envelopes and headers, unless they are like those before, and bodies; behind each message with
 //	hidden keys length uint32, keys, each after its length as uvarint
 const (
 	pageHeadSize    = 4
 	pageTimeSize    = 8
 	pageStampsSize  = 4
-	pageMessageSize = 2 + 4 + 4
+	pageLikeSize    = 2
+	pageMessageSize = pageLikeSize + 4 + 4
 
 	timedFlag   = 1 << 31
 	stampedFlag = 1 << 30
@@ -31,7 +33,7 @@ var errPage = errors.New("page is malformed")
 
 // Size is the length of the page's stored form in bytes.
 func (p *Page) Size() int {
-	size := pageHeadSize + pageMessageSize*len(p.messages) + len(p.buf)
+	size := pageHeadSize + pageMessageSize*len(p.messages) - (pageMessageSize-pageLikeSize)*p.likes + len(p.buf)
 	if p.arrived != 0 {
 		size += pageTimeSize
 		if p.stamped() {
@@ -46,11 +48,11 @@ func (p *Page) AppendTo(dst []byte) []byte {
 	dst = p.appendHead(dst)
 	for i := range p.messages {
 		m := &p.messages[i]
-		envelope := m.envelope
 		if m.back > 0 {
-			envelope |= likeFlag
+			dst = binary.BigEndian.AppendUint16(dst, m.envelope|likeFlag)
+			continue
 		}
-		dst = binary.BigEndian.AppendUint16(dst, envelope)
+		dst = binary.BigEndian.AppendUint16(dst, m.envelope)
 		dst = binary.BigEndian.AppendUint32(dst, m.header)
 		dst = binary.BigEndian.AppendUint32(dst, m.body)
 	}
@@ -103,7 +105,7 @@ func (p *Page) parseHead(b []byte) (count int64, rest []byte, err error) {
 		}
 		b = b[size:]
 	}
-	if count > MaxRunMessages || int64(len(b)) < pageMessageSize*count {
+	if count > MaxRunMessages || int64(len(b)) < pageLikeSize*count {
 		return 0, nil, fmt.Errorf("%w: %d messages in %d bytes", errPage, count, whole)
 	}
 	return count, b, nil
@@ -145,7 +147,7 @@ func (p *Pages) Parse(b []byte) (*Page, error) {
 // parse fills in the messages of an empty page and returns what its buffer is to
 // hold.
 func (p *Page) parse(b []byte) (content []byte, err error) {
-	count, lengths, err := p.parseHead(b)
+	count, content, err := p.parseHead(b)
 	if err != nil {
 		return nil, err
 	}
@@ -153,11 +155,15 @@ func (p *Page) parse(b []byte) (content []byte, err error) {
 		p.messages = make([]message, count)
 	}
 	p.messages = p.messages[:count]
-	content = lengths[pageMessageSize*count:]
+	for i := range p.messages {
+		if content, err = p.parseLengths(i, content); err != nil {
+			return nil, err
+		}
+	}
 	at := uint64(0)
 	for i := range p.messages {
-		if at, err = p.parseMessage(i, lengths[pageMessageSize*i:], content, at); err != nil {
-			return nil, err
+		if at = p.place(i, content, at); at > uint64(len(content)) {
+			return nil, fmt.Errorf("%w: message %d ends at byte %d of %d", errPage, i, at, len(content))
 		}
 	}
 	if at != uint64(len(content)) {
@@ -166,34 +172,49 @@ func (p *Page) parse(b []byte) (content []byte, err error) {
 	return content, nil
 }
 
-// parseMessage fills in message i, whose lengths these are and whose parts begin at
-// a place in the content, and returns where they end.
-func (p *Page) parseMessage(i int, lengths, content []byte, at uint64) (uint64, error) {
-	envelope := binary.BigEndian.Uint16(lengths)
-	m := message{
-		body:     binary.BigEndian.Uint32(lengths[6:]),
-		header:   binary.BigEndian.Uint32(lengths[2:]),
-		envelope: envelope &^ likeFlag,
+// parseLengths fills in how long the parts of message i are, and returns what follows.
+func (p *Page) parseLengths(i int, b []byte) (rest []byte, err error) {
+	if len(b) < pageLikeSize {
+		return nil, fmt.Errorf("%w: the lengths of message %d are missing", errPage, i)
 	}
+	envelope := binary.BigEndian.Uint16(b)
+	m := &p.messages[i]
 	if envelope&likeFlag == 0 {
+		if len(b) < pageMessageSize {
+			return nil, fmt.Errorf("%w: the lengths of message %d are missing", errPage, i)
+		}
+		*m = message{header: binary.BigEndian.Uint32(b[2:]), body: binary.BigEndian.Uint32(b[6:]), envelope: envelope}
+		return b[pageMessageSize:], nil
+	}
+	envelope &^= likeFlag
+	if i == 0 || (p.messages[i-1].envelope^envelope)&envelopeMask != 0 {
+		return nil, fmt.Errorf("%w: message %d is not like the one before", errPage, i)
+	}
+	*m = p.messages[i-1]
+	m.envelope = envelope
+	m.back++
+	return b[pageLikeSize:], nil
+}
+
+// place fills in where message i lies in the content, of which the messages before it
+// take up what comes before at, and returns where it ends, which may be too far.
+func (p *Page) place(i int, content []byte, at uint64) (end uint64) {
+	m := &p.messages[i]
+	if m.back == 0 {
 		at += uint64(m.head())
 	} else {
-		if i == 0 || m.head() != p.messages[i-1].head() || m.header != p.messages[i-1].header || m.body != p.messages[i-1].body {
-			return 0, fmt.Errorf("%w: message %d is not like the one before", errPage, i)
-		}
-		m.back = p.messages[i-1].back + 1
+		p.likes++
 		p.shared += m.head()
 	}
 	m.at = uint32(at)
-	if at += uint64(m.body); m.envelope&blindFlag != 0 && at+blindSize <= uint64(len(content)) {
-		at += blindSize + uint64(binary.BigEndian.Uint32(content[at:]))
-	} else if m.envelope&blindFlag != 0 {
-		at += blindSize
-	}
-	if at > uint64(len(content)) {
-		return 0, fmt.Errorf("%w: message %d ends at byte %d of %d", errPage, i, at, len(content))
-	}
-	p.messages[i] = m
 	p.bodies += uint64(m.body)
-	return at, nil
+	end = at + uint64(m.body)
+	switch {
+	case m.envelope&blindFlag == 0:
+	case end+blindSize <= uint64(len(content)):
+		end += blindSize + uint64(binary.BigEndian.Uint32(content[end:]))
+	default:
+		end += blindSize
+	}
+	return end
 }

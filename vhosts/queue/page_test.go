@@ -28,7 +28,14 @@ func TestPageRoundTrip(t *testing.T) {
 			if n := len(want); n > 0 && rapid.Bool().Draw(t, "like") {
 				m.envelope, m.header = want[n-1].envelope, want[n-1].header
 				m.body = rapid.SliceOfN(rapid.Byte(), len(want[n-1].body), len(want[n-1].body)).Draw(t, "body")
-				p.AppendLike(m.body)
+				if rapid.Bool().Draw(t, "known") {
+					p.AppendLike(m.body)
+				} else {
+					p.Append(slices.Clone(m.envelope), slices.Clone(m.header), m.body)
+				}
+				if !p.Resembles(n, n-1) {
+					t.Fatalf("message %d does not resemble the one before", n)
+				}
 			} else {
 				p.Append(m.envelope, m.header, m.body)
 			}
@@ -45,6 +52,14 @@ func TestPageRoundTrip(t *testing.T) {
 				envelope, header, body := p.Message(i)
 				if !bytes.Equal(envelope, m.envelope) || !bytes.Equal(header, m.header) || !bytes.Equal(body, m.body) {
 					t.Fatalf("%s page: message %d is %q %q %q, want %q", what, i, envelope, header, body, m)
+				}
+			}
+			for i := range want {
+				for j := range i {
+					if p.Resembles(i, j) && (!bytes.Equal(want[i].envelope, want[j].envelope) ||
+						!bytes.Equal(want[i].header, want[j].header) || len(want[i].body) != len(want[j].body)) {
+						t.Fatalf("%s page: messages %d and %d are %q and %q", what, j, i, want[j], want[i])
+					}
 				}
 			}
 			if p.BodyBytes() != bodies {
@@ -229,7 +244,10 @@ func TestPageCompact(t *testing.T) {
 
 func TestParsePageErrors(t *testing.T) {
 	t.Parallel()
-	good := newPage(0, 2, 8).AppendTo(nil)
+	unlike := new(Page)
+	unlike.Append([]byte("\x00\x01q"), []byte("header"), make([]byte, 8))
+	unlike.Append([]byte("\x00\x01q"), []byte("HEADER"), make([]byte, 8))
+	good := unlike.AppendTo(nil)
 	change := func(at int, value uint32) []byte {
 		b := slices.Clone(good)
 		binary.BigEndian.PutUint32(b[at:], value)
@@ -250,8 +268,9 @@ func TestParsePageErrors(t *testing.T) {
 		{"cut short", "message 1 ends at byte 34 of 33", good[:len(good)-1]},
 		{"too long", "messages end at byte 34 of 35", append(slices.Clone(good), 0)},
 		{"first like another", "message 0 is not like", change(4, likeFlag<<16|binary.BigEndian.Uint32(good[4:]))},
-		{"like one with another body", "message 1 is not like", slices.Concat(good[:14], []byte{likeFlag >> 8, 3}, good[16:23], []byte{3}, good[24:])},
-		{"like one with another header", "message 1 is not like", slices.Concat(good[:14], []byte{likeFlag >> 8, 3}, good[16:19], []byte{7}, good[20:])},
+		{"like one with another envelope", "message 1 is not like", slices.Concat(good[:14], []byte{likeFlag >> 8, 4}, good[24:])},
+		{"no lengths", "lengths of message 1 are missing", good[:15]},
+		{"half the lengths", "lengths of message 1 are missing", good[:23]},
 		{"huge header", "message 0 ends at byte 4294967306 of 34", change(6, 1<<32-1)},
 		{"huge body", "message 1 ends at byte 4294967321 of 34", change(20, 1<<32-1)},
 	} {
@@ -301,7 +320,7 @@ func FuzzParsePage(f *testing.F) {
 		if got := copied.AppendTo(nil); !bytes.Equal(got, b) {
 			t.Fatalf("stored form of the copy %x, want %x", got, b)
 		}
-		if 10*cap(p.messages) > len(b) || cap(p.buf) > cap(b) {
+		if pageLikeSize*cap(p.messages) > len(b) || cap(p.buf) > cap(b) {
 			t.Fatalf("%d messages and %d bytes of room made of %d bytes", cap(p.messages), cap(p.buf), len(b))
 		}
 		total := 0
