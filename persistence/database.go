@@ -64,8 +64,8 @@ func (s *Store) databaseOptions(g *generation) *pebble.Options {
 // writes wait for a disk that takes no tables, nothing is stored any more, and the
 // disk has failed.
 func (s *Store) backgroundError(g *generation, err error) {
-	closing := s.life.Err() != nil // it waits for a flush too
-	if (g.stalled.Load() || closing) && !pebble.IsCorruptionError(err) && !errors.Is(err, ErrDamaged) {
+	waits := g.stalled.Load() || s.life.Err() != nil || s.renewing(g) // a stop and a renewal flush too
+	if waits && !pebble.IsCorruptionError(err) && !errors.Is(err, ErrDamaged) {
 		s.generationFailed(g, fmt.Errorf("flush or compact: %w", err))
 	}
 	if n := s.counters.backgroundErrors.Add(1); n&(n-1) == 0 {

@@ -60,10 +60,21 @@ func (s *Store) renew(g *generation) {
 	s.wakeAll()
 }
 
+// renewing reports whether everybody waits for generation g to follow one that was
+// closed for it.
+func (s *Store) renewing(g *generation) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.gen != nil && s.gen != g && s.gen.closed && s.failure == nil
+}
+
 func (s *Store) renewed(g *generation) (next *generation, err error) {
 	s.giveSparesUp() // its batches
 	if err := g.run(g.db.Close); err != nil {
 		return nil, err
+	}
+	if g.hasFailed() { // and is the restorer's
+		return nil, g.cause
 	}
 	g.fs.cut()
 	g.db = nil // what refers to this generation must not hold its memory

@@ -206,6 +206,22 @@ func TestReadWhileRenewalFails(t *testing.T) {
 	wantKeys(t, s, keyCounts{entries: 1, bodies: 1})
 }
 
+// TestRenewalWithoutTables opens the database anew on a disk that takes no tables. That is
+// a failure, as everybody waits for it, and over when the disk takes them again.
+func TestRenewalWithoutTables(t *testing.T) {
+	t.Parallel()
+	f := &fault{kinds: changes, on: isTable}
+	o := newOutages()
+	s := mustOpen(t, Options{FS: f.wrap(vfs.NewMem()), RetryDelay: time.Microsecond, Events: o.events()})
+	sh := put(t, s, s.NewID(), 1, "body")
+	f.plan(0, forever)
+	failRenewal(s, o)
+	f.plan()
+	<-o.recovered
+	wantBody(t, s, sh, "body")
+	mustPropose(t, s)
+}
+
 // TestIdleStoreIsSlim lives in a bubble, where time passes at once.
 func TestIdleStoreIsSlim(t *testing.T) {
 	t.Parallel()
