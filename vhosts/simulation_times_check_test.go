@@ -100,7 +100,12 @@ func (s *timesRun) verify(crash timesCrash, orderly bool) map[timesPlace]*timesA
 func (s *timesRun) collect(b *broker, consumers []*timesConsumer, found map[timesPlace]*timesArrival, crash timesCrash, waiting bool) {
 	for start := time.Now(); ; runtime.Gosched() {
 		b.timers.fire()
-		empty := waiting || b.Delayed("later") == 0
+		b.VHost.mu.Lock()
+		delayer := b.delayers["later"]
+		b.VHost.mu.Unlock()
+		// Before the clock goes on nothing may be on its way: it would have arrived long ago.
+		held := delayer.Stats()
+		empty := held.Leaving == 0 && (waiting || held.Ready == 0)
 		for _, c := range consumers { // sources before targets
 			stats := c.shell.Stats()
 			empty = empty && stats.Ready == 0 && stats.Leaving == 0 && (waiting || stats.Delayed == 0)
