@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
 // renewNow asks for a renewal until there is another generation.
@@ -27,6 +28,9 @@ func renewNow(s *Store) {
 		s.mu.Unlock()
 	}
 }
+
+// unopened is a fault that only opening a database meets.
+func unopened() *fault { return &fault{kinds: []errorfs.OpKind{errorfs.OpRename}} }
 
 // failRenewal asks for renewals until one has failed.
 func failRenewal(s *Store, o *outages) {
@@ -161,7 +165,7 @@ func TestDiskFailsWhileRenewing(t *testing.T) {
 // while a read waits for it.
 func TestCloseWhileRenewalFails(t *testing.T) {
 	t.Parallel()
-	f := &fault{kinds: changes}
+	f := unopened()
 	o := newOutages()
 	s := mustOpen(t, Options{FS: f.wrap(vfs.NewMem()), RetryDelay: time.Microsecond, Events: o.events()})
 	sh := put(t, s, s.NewID(), 1, "body")
@@ -181,7 +185,7 @@ func TestCloseWhileRenewalFails(t *testing.T) {
 // it cannot be opened any more: that fails, and nobody waits for the disk.
 func TestReadWhileRenewalFails(t *testing.T) {
 	t.Parallel()
-	f := &fault{kinds: changes}
+	f := unopened()
 	o := newOutages()
 	s := mustOpen(t, Options{FS: f.wrap(vfs.NewMem()), RetryDelay: time.Microsecond, Events: o.events()})
 	q := s.NewID()
