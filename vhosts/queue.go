@@ -391,12 +391,11 @@ func (q *Queue) purge() (n uint64) {
 	q.mu.Lock()
 	first := q.engine.Ready() // what comes meanwhile does not keep it going
 	q.mu.Unlock()
-	for n < first {
-		some := q.purgeStep(func() uint64 { return q.engine.PurgeRuns(purgeRuns, &q.fx) })
-		if some == 0 {
-			break
-		}
-		n += some
+	for some := true; some && n < first; {
+		n += q.purgeStep(func() (purged uint64) {
+			purged, some = q.engine.PurgeRuns(purgeRuns, &q.fx)
+			return purged
+		})
 	}
 	return n + q.purgeStep(func() uint64 { return q.engine.Purge(&q.fx) })
 }

@@ -256,19 +256,19 @@ func (e *Engine) Return(numbers []uint64) {
 	}
 }
 
-// PurgeRuns settles what is ready of the next few runs, if more than those are in
-// front of what is packed, and returns how many messages these are: then it is to be
-// called again, so that Purge has little to do in the end.
-func (e *Engine) PurgeRuns(few int, fx *Effects) (purged uint64) {
+// PurgeRuns settles what is ready of the next few runs, and returns how many messages
+// these are. It returns false, having done nothing, if there are no more than so many in
+// front of what is packed: then Purge has little to do.
+func (e *Engine) PurgeRuns(few int, fx *Effects) (purged uint64, some bool) {
 	for _, l := range e.levels {
 		if l.dir.head.len()-l.cursor > few {
 			purged = l.purgeRuns(l.cursor+few, fx)
 			l.ready -= purged
 			l.compact()
-			break
+			return purged, true
 		}
 	}
-	return purged
+	return 0, false
 }
 
 // Purge settles every ready or delayed message and returns how many there were;

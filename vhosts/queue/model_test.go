@@ -564,14 +564,14 @@ func TestModel(t *testing.T) {
 				m.step(t, func() {
 					n := uint64(0)
 					for few > 0 {
-						some := m.engine.PurgeRuns(few, &m.fx)
+						purged, some := m.engine.PurgeRuns(few, &m.fx)
 						if err := m.engine.Check(); err != nil {
-							t.Fatalf("after %d messages were purged: %v", some, err)
+							t.Fatalf("after %d messages were purged: %v", purged, err)
 						}
-						if some == 0 {
+						if !some {
 							break
 						}
-						n += some
+						n += purged
 					}
 					if n += m.engine.Purge(&m.fx); n != ready {
 						t.Fatalf("purged %d messages, want %d", n, ready)

@@ -132,8 +132,14 @@ func (s *script) publishing() map[string]func(arguments) {
 		},
 		"redeliver-below": func(args arguments) { e.RedeliverBelow(args.number(0)) },
 		"skip-to":         func(args arguments) { e.SkipTo(args.number(0)) },
-		"purge-runs":      func(args arguments) { s.printf("purged %d\n", e.PurgeRuns(int(args.number(0)), &s.fx)) },
-		"purge":           func(arguments) { s.printf("purged %d\n", e.Purge(&s.fx)) },
+		"purge-runs": func(args arguments) {
+			if purged, some := e.PurgeRuns(int(args.number(0)), &s.fx); some {
+				s.printf("purged %d\n", purged)
+			} else {
+				s.printf("few runs\n")
+			}
+		},
+		"purge": func(arguments) { s.printf("purged %d\n", e.Purge(&s.fx)) },
 	}
 }
 
