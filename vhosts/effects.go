@@ -4,7 +4,9 @@
 package vhosts
 
 import (
+	"cmp"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/lagomq/lagomq/persistence"
@@ -91,6 +93,10 @@ func (q *Queue) collectLocked() {
 		if share, ok := r.Stored.(*persistence.Share); ok && !r.Done() {
 			q.records = append(q.records, persistence.Settle(share, persistence.Settled(r.Settled())))
 		}
+	}
+	if len(q.fx.Counted) > 1 { // each run once: what is stored of it may be large
+		slices.SortFunc(q.fx.Counted, func(a, b *queue.Run) int { return cmp.Compare(a.First, b.First) })
+		q.fx.Counted = slices.Compact(q.fx.Counted)
 	}
 	for _, r := range q.fx.Counted {
 		if share, ok := r.Stored.(*persistence.Share); ok && !r.Done() && !r.Volatile {

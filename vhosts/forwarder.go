@@ -50,7 +50,8 @@ func (f *forwarder) leave(queues ...*Queue) {
 
 func (f *forwarder) start() { f.worker.Go(f.work) }
 
-// stop ends the worker once it has forwarded what there is.
+// stop ends the worker after the batch it is at. What is left is stored as leaving, see
+// VHost.recordStop, and goes on at the next start.
 func (f *forwarder) stop() {
 	f.mu.Lock()
 	f.closed = true
@@ -74,7 +75,7 @@ func (f *forwarder) next() *Queue {
 	for len(f.queues) == 0 && !f.closed {
 		f.changed.Wait()
 	}
-	if len(f.queues) == 0 {
+	if f.closed {
 		return nil
 	}
 	q := f.queues[0]
