@@ -4,6 +4,7 @@
 package vhosts
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/lagomq/lagomq/amqp/wire"
 	"github.com/lagomq/lagomq/persistence"
+	"github.com/lagomq/lagomq/vhosts/queue"
 )
 
 // full declares a durable queue that is full with one message.
@@ -270,5 +272,38 @@ func TestLeavingBeforeTheStart(t *testing.T) {
 	}
 	if want := "a b c"; strings.Join(got, " ") != want {
 		t.Errorf("dead letters are %q, want %q", got, want)
+	}
+}
+
+// TestStopLeavesLetters: letters that nobody has got to when the broker stops are not
+// forwarded first, and not ready in their queue after the next start, but on their way.
+func TestStopLeavesLetters(t *testing.T) {
+	t.Parallel()
+	fs := vfs.NewMem()
+	b := openBroker(t, fs)
+	target := b.declare(t, "target", "durable", 1)
+	q := b.declare(t, "q", "durable", 1, dlx("", "target")...)
+	const pages = forwardBurst + 4
+	for i := range pages {
+		var bodies []string
+		for n := range queue.MaxRunMessages {
+			bodies = append(bodies, fmt.Sprint(i*queue.MaxRunMessages+n))
+		}
+		b.post(t, "", "q", persistentMode(), bodies...)
+	}
+	b.sync(t)
+	b.forwarder.stop() // so that what is left to it is still there when the broker stops
+	rejectAll(t, q, pages*queue.MaxRunMessages)
+	if q.Stats().Leaving == 0 {
+		t.Fatal("no letters are left: this tests nothing")
+	}
+	b = b.restart(t, fs)
+	target, q = b.queue(t, "target"), b.queue(t, "q")
+	b.until(t, "all letters arrive", func() bool { return left(target) == pages*queue.MaxRunMessages })
+	wantCounts(t, q, 0, 0)
+	for i, body := range takeBodies(t, target, pages*queue.MaxRunMessages) {
+		if body != fmt.Sprint(i) {
+			t.Fatalf("message %d has come as number %d", i, i)
+		}
 	}
 }
