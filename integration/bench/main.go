@@ -71,6 +71,10 @@ func scenarios() []scenario {
 			name: "64 connections, one persistent 16 B at a time, each waits for its confirm",
 			args: with("-x 64 -y 0 -s 16 -c 1 -f persistent --auto-delete=false -u single"), durable: true, size: 16,
 		},
+		{
+			name: "64 connections, the same with a consumer", // what it has by then is not stored
+			args: with("-x 64 -y 1 -s 16 -c 1 -f persistent -a"), size: 16,
+		},
 		{name: "100 KB bodies, autoack", args: with("-x 1 -y 1 -s 100000 -a"), size: 100000},
 		{name: "persistent 1 KiB, 1 unconfirmed", args: with("-x 1 -y 1 -s 1024 -f persistent -c 1 -a"), durable: true, size: 1024},
 		{name: "64 producers, 1 queue, 1 consumer", args: with("-x 64 -y 1 -s 16 -a"), size: 16},
