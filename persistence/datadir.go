@@ -193,7 +193,7 @@ func checkFormat(fs vfs.FS, dir string) (version int, err error) {
 		return 0, fmt.Errorf("data directory %s is %w: its %s file says %q", dir, ErrForeign, formatFile, line)
 	}
 	if version < oldestFormat || version > formatVersion {
-		return 0, fmt.Errorf("data directory %s is %w: it has format %d, and this version knows %d to %d; start the version that made it",
+		return 0, fmt.Errorf("data directory %s is %w: it has format %d, and this version knows only %d to %d; start the version that made it",
 			dir, ErrForeign, version, oldestFormat, formatVersion)
 	}
 	return version, nil
