@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -75,6 +76,7 @@ func (h *housekeeper) look() {
 	if h.Err() != nil {
 		return
 	}
+	h.syncSettlements()
 	commits := h.counters.commits.Load()
 	if commits == h.commits {
 		h.quiet++
@@ -98,6 +100,18 @@ func (h *housekeeper) look() {
 	}
 	if h.opts.Events.Idle != nil && idle {
 		h.opts.Events.Idle()
+	}
+}
+
+// syncSettlements syncs settlements that were committed without. Until then the database
+// may have the end of them in this process only, and not even given it to the system.
+// Runs among them are volatile and are not worth it.
+func (s *Store) syncSettlements() {
+	s.mu.Lock()
+	settlements := slices.ContainsFunc(s.unsynced, func(f *flight) bool { return f.info.Runs == 0 })
+	s.mu.Unlock()
+	if settlements {
+		s.Sync(nil)
 	}
 }
 

@@ -238,3 +238,31 @@ func TestSlowDiskAndIdleStore(t *testing.T) {
 		mustClose(t, s)
 	})
 }
+
+// TestSettlementsAreSynced: what is settled and was written without a sync is on the disk
+// a moment later, though nothing else is committed.
+func TestSettlementsAreSynced(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		fs := vfs.NewCrashableMem()
+		s, err := Open(quiet(Options{FS: fs}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := s.NewID()
+		r := NewRun(text("two"))
+		sh := r.Share(q, 1, 2, 3)
+		mustPropose(t, s, PutRun(r))
+		s.Propose(0, nil, Settle(sh, Settled{1}))
+		time.Sleep(3 * housekeepingInterval)
+		after, err := Open(quiet(Options{FS: fs.CrashClone(vfs.CrashCloneCfg{})}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if runs := recovered(t, after); len(runs) != 1 || runs[0].Settled != (Settled{1}) {
+			t.Errorf("after a crash there is %+v", runs)
+		}
+		mustClose(t, after)
+		mustClose(t, s)
+	})
+}
