@@ -12,7 +12,8 @@ import "fmt"
 // share within these records, so that the second, which writes in the order of
 // the records, leaves out what is dropped or replaced further on. Looking ahead
 // ends with the records of this batch: see the rule of prefixes in the package
-// documentation. A Settle or Drop may come before the PutRun of its share, in
+// documentation. What was settled since, and is not written either, was dropped when
+// that was proposed. A Settle or Drop may come before the PutRun of its share, in
 // this batch or an earlier one; it is remembered in the share until then.
 func (s *Store) build(f *flight, records []Record) error {
 	foresee(records)

@@ -17,10 +17,11 @@ import (
 // the disk works for one, the committer prepares the next.
 type flight struct {
 	chunk
-	gen   *generation
-	list  *pending // the list the chunk is of
-	last  bool     // nothing of the list comes after it
-	index uint64   // its number among the commits, if it has a batch
+	gen     *generation
+	list    *pending // the list the chunk is of
+	last    bool     // nothing of the list comes after it
+	answers bool     // nothing has to be done for it, see fleeting.go
+	index   uint64   // its number among the commits, if it has a batch
 
 	batch   *pebble.Batch // nil if nothing is to be written, or once it is durable
 	room    int64         // what the batch was made for, in bytes
@@ -80,11 +81,11 @@ func (s *Store) nextFlight(g *generation) (f *flight, last func(*generation)) {
 			s.working = false
 			s.wakeAll()
 			return nil, func(*generation) {}
-		case len(s.flights) >= maxFlights:
-		case len(s.flights) > 0 && s.taken == nil && s.pending.bytes < pipelineFrom:
+		case s.underway() >= maxFlights:
+		case s.underway() > 0 && s.taken == nil && s.pending.bytes < pipelineFrom:
 		case s.taken != nil:
 			return s.cutLocked(g), nil
-		case s.due && len(s.pending.proposals) > 0:
+		case s.due > 0:
 			s.takeLocked()
 			continue
 		case s.closing && len(s.flights) == 0 && !s.reporting:
@@ -99,24 +100,40 @@ func (s *Store) nextFlight(g *generation) (f *flight, last func(*generation)) {
 				return nil, s.renew
 			}
 			continue
-		case !s.closing:
-			s.due = false
 		}
 		s.wake.Wait()
 	}
 }
 
-// takeLocked takes over what is pending.
-func (s *Store) takeLocked() {
-	list := s.spare.list()
-	*list, s.pending = s.pending, *list
-	s.list++
-	s.taken, s.next, s.nextRecord = list, 0, 0
-	s.due = s.closing
-	if s.armed {
-		s.timer.Stop()
-		s.armed = false
+// underway is the number of batches on their way.
+func (s *Store) underway() (n int) {
+	for _, f := range s.flights {
+		if !f.answers {
+			n++
+		}
 	}
+	return n
+}
+
+// takeLocked takes over what is due.
+func (s *Store) takeLocked() {
+	list, n := s.spare.list(), s.readyLocked()
+	if n < len(s.pending.proposals) {
+		s.pending.moveTo(list, n)
+	} else {
+		*list, s.pending = s.pending, *list
+		if s.armed {
+			s.timer.Stop()
+			s.armed = false
+		}
+	}
+	s.first.Add(uint64(n))
+	s.front = max(s.front, s.first.Load())
+	s.due = 0
+	if s.closing {
+		s.due = len(s.pending.proposals)
+	}
+	s.taken, s.next, s.nextRecord = list, 0, 0
 }
 
 // cutLocked makes a flight of the first part of what was taken.
@@ -129,6 +146,7 @@ func (s *Store) cutLocked(g *generation) *flight {
 	if f.last {
 		s.taken = nil
 	}
+	s.building = true
 	return f
 }
 
@@ -193,6 +211,8 @@ func (s *Store) takeOff(f *flight) *pebble.Batch {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.flights = append(s.flights, f)
+	s.building = false
+	s.passLocked()
 	s.applying = f.batch != nil && s.failure == nil
 	f.applied = f.batch == nil
 	if f.applied {
@@ -293,7 +313,9 @@ func (s *Store) report(g *generation, f *flight) bool {
 	s.wake.Signal()
 	s.mu.Unlock()
 
-	s.count(f)
+	if !f.answers {
+		s.count(f)
+	}
 	for _, sh := range f.fresh {
 		sh.stored.Store(true)
 	}
@@ -301,7 +323,7 @@ func (s *Store) report(g *generation, f *flight) bool {
 		s.reclaimer.add(c)
 	}
 	answer(f.proposals, nil)
-	if s.opts.Events.Committed != nil {
+	if s.opts.Events.Committed != nil && !f.answers {
 		s.opts.Events.Committed(f.info)
 	}
 	f.fresh, f.condemned = nil, nil
@@ -338,6 +360,7 @@ func (s *Store) count(f *flight) {
 	if f.synced {
 		c.synced.Add(1)
 		c.commitLatency.observeLatency(f.info.Elapsed)
+		s.commitTook(f.info.Elapsed)
 	}
 }
 

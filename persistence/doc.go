@@ -19,13 +19,15 @@
 //
 //   - Prefix: what is on disk after any commit is exactly the effect of the
 //     first n proposals, for some n. Nothing proposed later than a commit's
-//     last proposal may influence that commit. So a caller that proposes the
-//     copy of a message before it drops the original cannot lose both.
+//     last proposal may influence that commit, but for messages that were
+//     settled by then and are not written. So a caller that drops a message
+//     for the sake of another proposes both together.
 //   - Whole: the records of one proposal are in one commit.
 //   - Truth: Durable(nil) is called only after the sync of the commit that
 //     holds the proposal, or when the proposal left nothing to write.
 //
-// Within one commit a message that is put and dropped is not written at all.
+// A message that is settled before the committer takes it is not written at all. For
+// messages that are expected to be, it waits a moment: see [Run.Fleeting].
 //
 // # Runs, shares and reference counts
 //

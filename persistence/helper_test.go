@@ -68,7 +68,7 @@ func holdCommits(s *Store) *gate {
 	s.Propose(0, nil, SetConfig([]byte("held"), nil), DeleteConfig([]byte("held")))
 	for taken := false; !taken; runtime.Gosched() {
 		s.mu.Lock()
-		taken = !s.due && s.taken == nil
+		taken = s.due == 0 && s.taken == nil
 		s.mu.Unlock()
 	}
 	return g

@@ -7,12 +7,20 @@ import "context"
 
 // proposal is what the committer knows of one Propose call.
 type proposal struct {
-	waiter  Waiter // or nil
-	end     int    // its records end before this index
-	bytes   int64  // what it adds to pendingBytes
-	urgent  bool   // to be synced
-	barrier bool   // waits for everything before it
+	waiter   Waiter // or nil
+	end      int    // its records end before this index
+	bytes    int64  // what it adds to pendingBytes
+	urgent   bool   // to be synced
+	barrier  bool   // waits for everything before it
+	fleeting bool   // nothing but runs that may wait to be settled, see fleeting.go
+	live     int    // of their shares, those not dropped
 }
+
+// holds reports whether the proposal waits for its runs to be settled.
+func (p *proposal) holds() bool { return p.fleeting && p.live > 0 }
+
+// pressing reports whether the proposal is to be committed at once.
+func (p *proposal) pressing() bool { return p.urgent && !p.fleeting }
 
 // pending is a list of proposals with all their records.
 type pending struct {
@@ -26,7 +34,7 @@ const (
 	// although none is urgent and SettleDelay is not over.
 	maxLazyRecords = 1 << 16
 	// maxLazyBytes is how many bytes gather at most, likewise.
-	maxLazyBytes = 1 << 20
+	maxLazyBytes = 4 << 20
 	// keptRoom is how many records a list keeps room for however few it gets.
 	keptRoom = 1 << 12
 )
@@ -43,6 +51,31 @@ func (p *pending) reset() {
 	clear(p.records)
 	clear(p.proposals)
 	p.records, p.proposals, p.bytes = p.records[:0], p.proposals[:0], 0
+}
+
+// moveTo moves the first n proposals to an empty list.
+func (p *pending) moveTo(list *pending, n int) {
+	end := p.proposals[n-1].end
+	list.proposals = append(list.proposals, p.proposals[:n]...)
+	list.records = append(list.records, p.records[:end]...)
+	for i := range n {
+		list.bytes += p.proposals[i].bytes
+	}
+	p.bytes -= list.bytes
+	p.remove(0, n, 0, end)
+}
+
+// remove takes proposals out, from from up to to, with the records from start up to end.
+func (p *pending) remove(from, to, start, end int) {
+	kept := copy(p.proposals[from:], p.proposals[to:]) + from
+	clear(p.proposals[kept:])
+	p.proposals = p.proposals[:kept]
+	for i := from; i < kept; i++ {
+		p.proposals[i].end -= end - start
+	}
+	kept = copy(p.records[start:], p.records[end:]) + start
+	clear(p.records[kept:])
+	p.records = p.records[:kept]
 }
 
 // chunk is a part of a list that is committed as one batch.
@@ -62,7 +95,7 @@ func cut(proposals []proposal, records []Record, start int, maxBytes int64) (c c
 	for n < len(proposals) && (n == 0 || c.bytes+proposals[n].bytes <= maxBytes) {
 		p := &proposals[n]
 		c.bytes += p.bytes
-		c.urgent = c.urgent || p.urgent
+		c.urgent = c.urgent || p.pressing() || p.holds()
 		c.barrier = c.barrier || p.barrier
 		n++
 	}
@@ -85,25 +118,44 @@ func cut(proposals []proposal, records []Record, start int, maxBytes int64) (c c
 // for the disk and takes only a leaf lock, so it may be called under the
 // caller's locks, which is how a queue's proposals come in the queue's order.
 func (s *Store) Propose(group uint64, w Waiter, records ...Record) {
-	p := proposal{waiter: w, barrier: len(records) == 0}
+	p := proposal{waiter: w, barrier: len(records) == 0, fleeting: len(records) > 0}
 	p.urgent = p.barrier || w != nil
+	settles := w == nil && !p.barrier // and nothing else
 	for i := range records {
-		p.bytes += records[i].prepare(group)
-		p.urgent = p.urgent || records[i].urgent()
+		r := &records[i]
+		p.bytes += r.prepare(group)
+		p.urgent = p.urgent || r.urgent()
+		p.fleeting = p.fleeting && r.kind == kindPutRun && !r.run.volatile
+		settles = settles && r.settles()
 	}
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.pendingBytes.Add(p.bytes)
-	if s.refusal == nil { // else only the waiter is needed
-		for i := range records {
-			if run := records[i].run; run != nil {
-				run.list = s.list
-			}
-		}
-		s.pending.records = append(s.pending.records, records...)
+	switch {
+	case s.refusal != nil: // only the waiter is needed
+		s.pendingBytes.Add(p.bytes)
+	case settles:
+		s.settleLocked(records)
+		return
+	default:
+		s.pendingBytes.Add(p.bytes)
+		s.putLocked(&p, records)
 	}
 	s.addLocked(p)
+}
+
+// putLocked adds a proposal's records to the list, in which it will be the next.
+func (s *Store) putLocked(p *proposal, records []Record) {
+	brief := true // its runs are fleeting
+	for i := range records {
+		if run := records[i].run; run != nil {
+			run.place.Store(s.endLocked())
+			p.live += run.living()
+			brief = brief && run.fleeting
+		}
+	}
+	p.fleeting = p.fleeting && (brief || p.live == 0)
+	s.pending.records = append(s.pending.records, records...)
 }
 
 // Extend adds the messages of more to the only share of a run that was proposed
@@ -118,8 +170,10 @@ func (s *Store) Extend(sh *Share, more Body, count uint32, bytes uint64, w Waite
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	// What is extended is committed with what was proposed when the run was. So that
-	// this is not before anything proposed since, all of the list must be one commit.
-	if run.list != s.list || run.shared || s.refusal != nil || s.pending.bytes+int64(more.Size()) > s.chunkBytes() {
+	// this is not before anything proposed since, all since then must be one commit.
+	place := run.place.Load()
+	if place < s.first.Load() || place >= s.endLocked() || run.shared || s.refusal != nil ||
+		s.pending.bytes+int64(more.Size()) > s.chunkBytes() {
 		return false
 	}
 	body, ok := run.body.(GrowingBody)
@@ -131,6 +185,7 @@ func (s *Store) Extend(sh *Share, more Body, count uint32, bytes uint64, w Waite
 	sh.count += count
 	sh.bytes += bytes
 	s.pendingBytes.Add(p.bytes)
+	s.joinLocked(place)
 	s.addLocked(p)
 	return true
 }
@@ -144,16 +199,19 @@ func (s *Store) addLocked(p proposal) {
 	switch {
 	case s.refusal != nil:
 		s.startRefusing()
-	case s.due && s.pending.bytes < pipelineFrom:
-	case s.due:
-		s.wake.Signal()
-	case p.urgent || len(s.pending.records) >= maxLazyRecords || s.pending.bytes >= maxLazyBytes:
-		s.due = true
-		s.wake.Signal()
-	case !s.armed:
+		return
+	case p.pressing() || s.closing || len(s.pending.records) >= maxLazyRecords || s.pending.bytes >= maxLazyBytes:
+		if s.due == 0 || s.pending.bytes >= pipelineFrom {
+			s.wake.Signal()
+		}
+		s.due = len(s.pending.proposals)
+	case p.holds():
+		s.holdLocked()
+	case !p.fleeting && !s.armed:
 		s.armed = true
 		s.timer.Reset(s.opts.SettleDelay)
 	}
+	s.passLocked()
 }
 
 // Sync proposes a barrier: w is told when everything proposed before is
@@ -165,7 +223,12 @@ func (s *Store) Sync(w Waiter) { s.Propose(0, w) }
 func (s *Store) settlementsDue() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.due = true
+	s.armed = false
+	s.due = max(s.due, s.passedLocked())
+	if s.due == 0 && len(s.pending.proposals) > 0 {
+		s.armed = true // what there is waits behind a run that is held
+		s.timer.Reset(s.opts.SettleDelay)
+	}
 	s.wake.Signal()
 }
 

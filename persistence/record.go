@@ -109,10 +109,23 @@ const recordCost = 128
 // prepare readies the record for the committer and returns how many bytes it
 // brings to the batch at most. It runs in the proposer's goroutine.
 func (r *Record) prepare(group uint64) int64 {
-	switch r.kind {
-	case kindPutRun:
+	if r.kind == kindPutRun {
 		r.run.name.group = group
 		r.run.size = r.run.body.Size()
+	}
+	return r.cost()
+}
+
+// settles reports whether the record states what happened to messages of one share, and
+// nothing else.
+func (r *Record) settles() bool {
+	return r.kind == kindSettle || r.kind == kindDrop || r.kind == kindCount
+}
+
+// cost is how many bytes the record brings to the batch at most.
+func (r *Record) cost() int64 {
+	switch r.kind {
+	case kindPutRun:
 		return recordCost + int64(r.run.size)
 	case kindReclaim:
 		return recordCost + int64(len(r.rare.reclaimed.entries)*bodyKeyLen)

@@ -63,9 +63,11 @@ type Run struct {
 	name     runName // set by the committer when the body is written
 	body     Body    // released by the committer once encoded or unwanted
 	size     int     // body.Size(), set when proposed or extended
-	list     uint64  // number of the list of proposals it was proposed in
 	volatile bool    // does not outlive the boot
+	fleeting bool    // see Fleeting
 	shared   bool    // more than one queue has, or had, a share
+
+	place atomic.Uint64 // in the list of proposals, changed under Store.mu: see fleeting.go
 
 	// refs counts the shares whose body this is, on disk. It belongs to the
 	// committer once traffic flows, to recovery before that.
@@ -78,14 +80,18 @@ type Run struct {
 
 // NewRun returns a run with the given body and no shares.
 func NewRun(body Body) *Run {
-	return &Run{body: body}
+	r := &Run{body: body}
+	r.place.Store(unproposed)
+	return r
 }
 
 // NewVolatileRun returns a run that makes room in memory: its body can be read
 // back until the store is closed and is gone when it is opened again. It is
 // committed without a sync of its own.
 func NewVolatileRun(body Body) *Run {
-	return &Run{body: body, volatile: true}
+	r := NewRun(body)
+	r.volatile = true
+	return r
 }
 
 // Share adds the queue's share of the run: count messages (1 to
@@ -134,7 +140,7 @@ type Share struct {
 	count uint32
 
 	stored  atomic.Bool // the entry and the body are committed
-	dropped atomic.Bool // set by the committer: a Drop was taken
+	dropped atomic.Bool // a Drop was taken by the committer, or proposed before it took the run
 
 	// The rest belongs to the committer once traffic flows, to recovery before.
 	written  bool    // the entry is on disk, or in the batch being built

@@ -99,6 +99,7 @@ func (s *Store) giveUpLocked(err error) {
 	s.refusal, s.closeErr = err, err
 	s.end()
 	s.timer.Stop()
+	s.hold.Stop()
 	s.wakeAll()
 	g := s.gen
 	s.startRefusing()
@@ -310,6 +311,8 @@ func (s *Store) refuse() {
 			open = append(open, s.taken.proposals[s.next:]...)
 		}
 		open = append(open, s.pending.proposals...)
+		s.first.Store(s.endLocked())
+		s.front = s.first.Load()
 		s.flights, s.unsynced, s.taken, s.pending = nil, nil, nil, pending{}
 		if len(open) == 0 {
 			break

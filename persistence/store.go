@@ -67,6 +67,7 @@ type Store struct {
 
 	durable      atomic.Uint64 // number of the latest commit that is synced
 	pendingBytes atomic.Int64  // changed under mu
+	commitTime   atomic.Int64  // mean of the last synced commits, in nanoseconds; changed by the reporter
 
 	// mu guards what follows. It may be taken under any lock of the callers';
 	// nothing else is taken under it.
@@ -76,11 +77,19 @@ type Store struct {
 	idle   sync.Cond // who waits for both of them to let go of the flights, or for reads, waits here
 	gen    *generation
 
-	pending pending     // proposed and not yet taken
-	list    uint64      // number of that list, so that a run can tell that it is in it
-	due     bool        // pending is to be taken
-	timer   *time.Timer // makes pending due after SettleDelay
-	armed   bool        // timer is running
+	pending pending       // proposed and not yet taken
+	first   atomic.Uint64 // place of the first of them, changed under mu: see fleeting.go
+	front   uint64        // place of the first that is not passed
+	due     int           // so many of them are to be taken
+	timer   *time.Timer   // makes settlements due after SettleDelay
+	armed   bool          // timer is running
+
+	hold                 *time.Timer // makes what is held due after FleetingDelay
+	holding              bool        // hold is running
+	heldBefore           uint64      // the place before which
+	joinedFrom, joinedTo uint64      // places that must come into one commit, of the last run that was extended and those that overlap
+	late                 bool        // what is passed could not be answered yet
+	building             bool        // the committer has a flight that is in no list
 
 	taken      *pending // what the committer took; from next and nextRecord on it is in no flight yet
 	next       int
@@ -121,10 +130,11 @@ func Open(o Options) (*Store, error) {
 	s := &Store{
 		opts:    o,
 		lock:    dir.lock,
-		list:    1, // not that of a run that was never proposed
+		front:   1,
 		measure: make(chan struct{}, 1),
 		stopped: make(chan struct{}),
 	}
+	s.first.Store(s.front)
 	s.life, s.end = context.WithCancel(context.Background())
 	s.wake.L, s.landed.L, s.idle.L = &s.mu, &s.mu, &s.mu
 	s.reclaimer.changed.L = &s.reclaimer.mu
@@ -136,6 +146,8 @@ func Open(o Options) (*Store, error) {
 	s.measureSpace()
 	s.timer = time.AfterFunc(time.Hour, s.settlementsDue)
 	s.timer.Stop()
+	s.hold = time.AfterFunc(time.Hour, s.holdsDue)
+	s.hold.Stop()
 	s.startGeneration(g)
 	s.workers.Go(s.restoreLoop)
 	s.workers.Go(s.housekeep)
@@ -293,7 +305,7 @@ func (s *Store) Close(ctx context.Context) error {
 	s.mu.Lock()
 	if !s.closing {
 		s.closing = true
-		s.due = true
+		s.due = len(s.pending.proposals)
 		s.wake.Signal()
 		if s.failure != nil {
 			s.giveUpLocked(s.failure)
@@ -315,6 +327,7 @@ func (s *Store) Close(ctx context.Context) error {
 func (s *Store) finish(g *generation) {
 	s.end()
 	s.timer.Stop()
+	s.hold.Stop()
 	s.workers.Wait()
 	s.mu.Lock()
 	for g.readers > 0 {

@@ -21,6 +21,7 @@ type Publication struct {
 	refused    []refusal            // by queues that had no room
 	copied     []*Queue             // that get it as a copy later, see follower
 	mailed     bool                 // it is of dead letters
+	stays      bool                 // a queue does not expect it to be settled at once, see haste
 	held       []*persistence.Run   // what delayed exchanges on the way store of it, see hold
 }
 
@@ -48,6 +49,9 @@ func (h *Hosts) Publish(r *Route, page *queue.Page, persistent bool, w persisten
 	refused = tellRefused(p.refused, w)
 	switch {
 	case p.run != nil && p.drops == nil && p.held == nil:
+		if !p.stays {
+			p.run.Fleeting()
+		}
 		h.store.Propose(0, w, persistence.PutRun(p.run))
 	case persistent && r.Durable:
 		h.store.Propose(0, w, p.appendRecords(nil)...)

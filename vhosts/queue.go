@@ -67,6 +67,7 @@ type Queue struct {
 	expelledAt  uint64      // when messages became due last
 	usedAt      uint64      // when the lease of a queue with x-expires began
 	timeouts    timeouts    // of the consumers
+	haste       haste       // of the consumers too
 }
 
 // QueueCounters count a queue's messages since it was made or recovered.
@@ -130,6 +131,7 @@ func (q *Queue) publish(p *Publication) (letters bool) {
 // keepLocked sees to it that the page of a run that has just come can stay.
 func (q *Queue) keepLocked(p *Publication, run *queue.Run) {
 	if !run.Done() {
+		p.stays = p.stays || q.durable && p.run != nil && !(run.HandedOut() && q.haste.expected())
 		p.keepLocked(q, run)
 		q.trimLocked()
 	}

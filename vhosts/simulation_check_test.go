@@ -151,35 +151,55 @@ func (all *simContents) part(prefix string) *simContents {
 	return p
 }
 
+// simLeft is what is left of a client's part: the state after a step, but for what was
+// settled later and therefore never written.
+type simLeft struct {
+	step  int
+	state *simState
+}
+
 // match finds the step after which the contents are all there is: that is the
 // whole promise, as operations come to the disk in order and whole. If there is
 // none it says what is wrong.
-func (c *simClient) match(found *simContents, w simWindow, orderly bool) (step int, problems []string) {
-	for step = w.high; step >= w.low; step-- {
-		if c.steps[step].equal(found) {
-			return step, c.steps[step].compare(found, orderly, w.seen)
+func (c *simClient) match(found *simContents, w simWindow, orderly bool) (left simLeft, problems []string) {
+	for step := w.high; step >= w.low; step-- {
+		if state := c.steps[step].without(found, w.high); state != nil {
+			return simLeft{step, state}, state.compare(found, orderly, w.seen)
 		}
 	}
-	return -1, c.explain(found, w)
+	return simLeft{step: -1}, c.explain(found, w)
 }
 
-// equal compares names.
-func (s *simState) equal(found *simContents) bool {
+// without is the state without what is not found, as it was settled with a step up to
+// high; nil if what is found is not that. It compares names.
+func (s *simState) without(found *simContents, high int) *simState {
 	if s.lines != strings.Join(found.lines, "\n") {
-		return false
+		return nil
 	}
-	for name := range s.queues {
-		if !s.queueEqual(name, found) {
-			return false
+	left := *s
+	left.queues = map[string]simQueueState{}
+	for name, q := range s.queues {
+		entries, ok := s.queueWithout(name, found, high)
+		if !ok {
+			return nil
 		}
+		q.entries = entries
+		left.queues[name] = q
 	}
-	return true
+	return &left
 }
 
-func (s *simState) queueEqual(name string, found *simContents) bool {
-	return slices.EqualFunc(s.queues[name].entries, found.queues[name], func(e *simEntry, c *simContent) bool {
-		return e.name() == c.name()
-	})
+func (s *simState) queueWithout(name string, found *simContents, high int) (entries []*simEntry, ok bool) {
+	contents := found.queues[name]
+	for _, e := range s.queues[name].entries {
+		switch {
+		case len(entries) < len(contents) && e.name() == contents[len(entries)].name():
+			entries = append(entries, e)
+		case e.spared == 0 || e.spared > high:
+			return nil, false
+		}
+	}
+	return entries, len(entries) == len(contents)
 }
 
 // compare checks contents and redelivered flags where the names are right.
@@ -283,7 +303,10 @@ func (c *simClient) fits(found *simContents, w simWindow) string {
 		for _, m := range contents {
 			names = append(names, m.name())
 		}
-		part(fmt.Sprintf("queue %s (%v)", name, names), func(s *simState) bool { return s.queueEqual(name, found) })
+		part(fmt.Sprintf("queue %s (%v)", name, names), func(s *simState) bool {
+			_, ok := s.queueWithout(name, found, w.high)
+			return ok
+		})
 	}
 	return strings.Join(parts, "; ")
 }

@@ -127,6 +127,7 @@ type simEntry struct {
 	was    simMark      // when the broker was started
 	since  int          // the first step that comes after its first delivery since then, 0 if there was none
 	step   int          // with which it came
+	spared int          // with which it was settled, if that alone can have kept it from being written
 	origin *simPublication
 }
 

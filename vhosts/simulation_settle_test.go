@@ -107,7 +107,8 @@ func (c *simClient) drain(q *simQueue) {
 // goneUnseen takes messages out of the model that are about to be handed out
 // without acknowledgement, one by one.
 func (c *simClient) goneUnseen(q *simQueue, entries []*simEntry) {
-	for _, e := range entries {
+	for i, e := range entries {
+		c.spare(entries[i : i+1])
 		q.remove(e)
 		c.step()
 	}
@@ -130,6 +131,7 @@ func (c *simClient) purge() bool {
 		return false
 	}
 	ready := q.ready()
+	c.spare(ready)
 	for _, e := range ready {
 		q.remove(e)
 	}
@@ -177,6 +179,7 @@ func (c *simClient) settle() bool {
 	}
 	switch n := c.rng.IntN(10); {
 	case n < 6:
+		c.spare(some)
 		c.gone(k, some)
 		c.step()
 		c.issue("acknowledge %v of %s", namesOf(some), k.queue.name)
@@ -189,6 +192,14 @@ func (c *simClient) settle() bool {
 		c.shell(k.queue).Settle(&k.Consumer, entryNumbers(some), true)
 	}
 	return true
+}
+
+// spare notes that messages are settled with the next step by nothing but that: if
+// they are not written yet they never are.
+func (c *simClient) spare(some []*simEntry) {
+	for _, e := range some {
+		e.spared = len(c.steps)
+	}
 }
 
 func (c *simClient) gone(k *simConsumer, some []*simEntry) {
@@ -213,6 +224,7 @@ func (c *simClient) putBack(k *simConsumer, some []*simEntry) {
 func (c *simClient) reject(k *simConsumer, some []*simEntry) {
 	q := k.queue
 	if q.deadLetters == nil {
+		c.spare(some)
 		c.gone(k, some)
 		c.step()
 		return
@@ -224,6 +236,9 @@ func (c *simClient) reject(k *simConsumer, some []*simEntry) {
 			key = q.deadLetters.key
 		}
 		died := e.deadLettered(q.name, q.deadLetters.exchange, key)
+		if !slices.ContainsFunc(c.model.route(died.exchange, died.key), func(q *simQueue) bool { return q.durable }) {
+			c.spare([]*simEntry{e}) // there is no copy that it would have to wait for
+		}
 		c.deliverTo(nil, died.exchange, died.key, died)
 		c.step()
 	}

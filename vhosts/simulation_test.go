@@ -257,28 +257,28 @@ func (s *simulation) end() (left simCrash, orderly bool) {
 
 // resume starts the broker on what is left, which is what a step of each client
 // left.
-func (s *simulation) resume(left simCrash, at []int, orderly bool) {
+func (s *simulation) resume(left simCrash, at []simLeft, orderly bool) {
 	for i, c := range s.clients {
 		s.clients[i] = c.resumed(s, at[i], orderly, left.windows[i].seen)
 	}
 	s.start(left.fs)
 }
 
-// resumed is the client as it goes on with a broker started from a step.
-func (c *simClient) resumed(s *simulation, at int, orderly bool, seen int) *simClient {
-	n := newSimClient(s, c.prefix, c.rng, c.steps[at].restart(orderly, seen))
+// resumed is the client as it goes on with a broker started from what is left.
+func (c *simClient) resumed(s *simulation, at simLeft, orderly bool, seen int) *simClient {
+	n := newSimClient(s, c.prefix, c.rng, at.state.restart(orderly, seen))
 	n.serial, n.sent, n.transcript = c.serial, c.sent, c.transcript
 	stop := "crash"
 	if orderly {
 		stop = "orderly stop"
 	}
-	n.log = append(c.log, fmt.Sprintf("%s %s at step %d", c.prefix, stop, at))
+	n.log = append(c.log, fmt.Sprintf("%s %s at step %d", c.prefix, stop, at.step))
 	return n
 }
 
-// verify opens what is left and compares it with what must be. It returns the
-// step of each client that it is at, nil if something is wrong.
-func (s *simulation) verify(fs vfs.FS, windows []simWindow, orderly bool) (at []int) {
+// verify opens what is left and compares it with what must be. It returns what is left
+// of each client's part, nil if something is wrong.
+func (s *simulation) verify(fs vfs.FS, windows []simWindow, orderly bool) (at []simLeft) {
 	if s.stopped.Load() {
 		return nil
 	}
@@ -297,12 +297,12 @@ func (s *simulation) verify(fs vfs.FS, windows []simWindow, orderly bool) (at []
 		return nil
 	}
 	for i, c := range s.clients {
-		step, problems := c.match(found.part(c.prefix), windows[i], orderly)
+		left, problems := c.match(found.part(c.prefix), windows[i], orderly)
 		if len(problems) > 0 {
 			s.problem("%s, after a stop between steps %d and %d: %s",
 				c.prefix, windows[i].low, windows[i].high, strings.Join(problems, "\n  "))
 		}
-		at = append(at, step)
+		at = append(at, left)
 	}
 	if len(found.lines) > 0 {
 		s.problem("there is what nobody declared: %v", found.lines)
@@ -334,7 +334,7 @@ func (s *simulation) verifyCrashes(depth int) {
 }
 
 // branch is another simulation, in which the power did fail then.
-func (s *simulation) branch(crash simCrash, at []int) *simulation {
+func (s *simulation) branch(crash simCrash, at []simLeft) *simulation {
 	b := &simulation{
 		simSetup: randomSetup(s.rng), largeBody: s.largeBody, allDurable: s.allDurable, consumersPerQueue: s.consumersPerQueue,
 		rng: rand.New(rand.NewPCG(s.rng.Uint64(), 1)),

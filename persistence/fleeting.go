@@ -1,0 +1,264 @@
+// Copyright 2026 The LagoMQ Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package persistence
+
+import (
+	"slices"
+	"time"
+)
+
+// A message that is settled before it is written need not be written at all. Of a
+// run that is fleeting, because its messages are with consumers that settle
+// quickly, the committer waits a moment whether they are: if so its proposal is
+// answered without the disk. The rest of the list is answered in order, as ever.
+//
+// The list of proposals is thus committed in parts, each a prefix of it:
+//
+//	first         front          end
+//	  | passed ... | holds or presses ... |
+//
+// What is passed are proposals that need no commit of their own: settlements, which
+// ride in the next one, and runs of which nothing is left. What holds is taken when it
+// has waited about as long as a commit takes, or with something behind it that presses.
+//
+// To drop a share that the committer has not taken is no record in the list. It is
+// simply not written, although the drop comes after proposals that may be committed
+// later. That is for settlements alone, which state what has happened to that one
+// message and nothing else; a drop that is proposed together with something, as the
+// copy of a dead letter, is known with it and no earlier.
+
+// Fleeting says that the run's messages are expected to be settled at once, so that
+// writing them can wait a moment, see [Options].FleetingDelay, if nothing else is proposed
+// with it. It is called before the run is proposed.
+func (r *Run) Fleeting() { r.fleeting = true }
+
+// Spared reports whether the share's run would not be written if the share were
+// dropped now, and if not held says whether the store has waited for that.
+func (s *Store) Spared(sh *Share) (spared, held bool) {
+	if s.untaken(sh.run) {
+		return true, false
+	}
+	return false, sh.run.fleeting // which is constant since the run was proposed
+}
+
+// The place of a run is that of its proposal in the list. That of a run that was taken
+// is below first, as is 0, that of one found on disk.
+const (
+	unproposed = 1<<64 - 1 // it may come
+	unwritten  = 1<<64 - 2 // its proposal was answered, as nothing was left of it
+)
+
+// untaken reports whether the committer has not taken the run.
+func (s *Store) untaken(r *Run) bool { return r.place.Load() >= s.first.Load() }
+
+// living is the number of shares that are not dropped.
+func (r *Run) living() (n int) {
+	if r.inline.run != nil && !r.inline.dropped.Load() {
+		n++
+	}
+	for _, sh := range r.others {
+		if !sh.dropped.Load() {
+			n++
+		}
+	}
+	return n
+}
+
+// endLocked is the place of the next proposal.
+func (s *Store) endLocked() uint64 { return s.first.Load() + uint64(len(s.pending.proposals)) }
+
+// atLocked returns the proposal at a place in the list.
+func (s *Store) atLocked(place uint64) *proposal { return &s.pending.proposals[place-s.first.Load()] }
+
+// passedLocked is the number of proposals that are passed.
+func (s *Store) passedLocked() int { return int(s.front - s.first.Load()) }
+
+// settleLocked proposes settlements and nothing else.
+func (s *Store) settleLocked(records []Record) {
+	var p proposal
+	for i := range records {
+		if r := &records[i]; r.kind == kindDrop && s.untaken(r.share.run) {
+			s.spareLocked(r.share)
+		} else {
+			p.bytes += r.cost()
+			s.pending.records = append(s.pending.records, *r)
+		}
+	}
+	if p.bytes > 0 {
+		s.pendingBytes.Add(p.bytes)
+		s.addLocked(p)
+	} else {
+		s.passLocked()
+	}
+}
+
+// spareLocked drops a share of a run that was not taken.
+func (s *Store) spareLocked(sh *Share) {
+	if !sh.dropped.Swap(true) && sh.run.place.Load() < s.endLocked() {
+		s.atLocked(sh.run.place.Load()).live--
+	}
+}
+
+// holdLocked sees to it that the last proposal is taken in time.
+func (s *Store) holdLocked() {
+	if !s.holding {
+		s.holding = true
+		s.heldBefore = s.endLocked()
+		s.hold.Reset(min(max(s.opts.FleetingDelay, time.Duration(s.commitTime.Load())), maxFleetingDelay))
+	}
+}
+
+// maxFleetingDelay bounds what is held, however long commits take.
+const maxFleetingDelay = 10 * time.Millisecond
+
+// commitTook keeps commitTime.
+func (s *Store) commitTook(elapsed time.Duration) {
+	mean := s.commitTime.Load()
+	s.commitTime.Store(mean + (int64(elapsed)-mean)/8)
+}
+
+// holdsDue runs when what is held and was proposed before some place has waited
+// enough. What came since waits for as long again, so nothing waits for more than twice
+// that time.
+func (s *Store) holdsDue() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.holding = false
+	if s.refusal != nil {
+		return
+	}
+	if s.front < s.heldBefore {
+		s.due = max(s.due, int(s.heldBefore-s.first.Load()))
+		s.wake.Signal()
+	}
+	if max(s.front, s.heldBefore) < s.endLocked() {
+		s.holdLocked()
+	}
+}
+
+// joinLocked notes that the next proposal adds to a run at a place in the list. All
+// from there on up to it must be one commit, see [Store.Extend].
+func (s *Store) joinLocked(place uint64) {
+	if s.joinedTo >= s.first.Load() {
+		place = min(place, s.joinedFrom)
+	}
+	s.joinedFrom, s.joinedTo = place, s.endLocked()
+}
+
+// readyLocked is how many proposals are to be taken: those that are due, and what can
+// go with them.
+func (s *Store) readyLocked() int {
+	n, first := s.due, s.first.Load()
+	for {
+		for n < len(s.pending.proposals) && !s.pending.proposals[n].holds() {
+			n++
+		}
+		if end := first + uint64(n); s.joinedTo < end || s.joinedFrom >= end {
+			return n
+		}
+		n = int(s.joinedTo-first) + 1
+	}
+}
+
+// passLocked passes what can be passed, and has answered what waited for that.
+func (s *Store) passLocked() {
+	from, end := s.front, s.endLocked()
+	for s.front < end {
+		if p := s.atLocked(s.front); p.holds() || p.pressing() {
+			break
+		}
+		s.front++
+	}
+	if s.front > from || s.late {
+		s.answerPassedLocked()
+	}
+}
+
+// answerPassedLocked takes out of the list what is passed, but for settlements of what
+// is written or may be, and has it answered.
+func (s *Store) answerPassedLocked() {
+	passed := s.pending.proposals[:s.passedLocked()]
+	spared := slices.ContainsFunc(passed, func(p proposal) bool { return p.fleeting })
+	// Answers go out in order: what was taken comes first.
+	s.late = spared && (s.taken != nil || s.building)
+	if !spared || s.late {
+		return
+	}
+	list := s.spare.list()
+	var rides proposal // what stays
+	start := 0
+	for i := range passed {
+		p, before := &passed[i], rides.end
+		for j := start; j < p.end; j++ {
+			if r := &s.pending.records[j]; !s.answered(r) {
+				s.pending.records[rides.end] = *r
+				rides.end++
+			}
+		}
+		start = p.end
+		if rides.end > before {
+			rides.bytes += p.bytes
+		} else {
+			list.bytes += p.bytes
+		}
+		if p.waiter != nil {
+			list.proposals = append(list.proposals, *p)
+		}
+	}
+	stay := 0
+	if rides.end > 0 {
+		stay = 1
+		passed[0] = rides
+	}
+	if s.due > 0 {
+		s.due = max(s.due-(len(passed)-stay), stay)
+	}
+	s.first.Add(uint64(len(passed) - stay))
+	s.pending.bytes -= list.bytes
+	s.pending.remove(stay, len(passed), rides.end, start)
+	for i := range rides.end {
+		if run := s.pending.records[i].run; run != nil { // a volatile one
+			run.place.Store(s.first.Load())
+		}
+	}
+	s.sendAnswersLocked(list)
+}
+
+// answered lets go of a record with which nothing has to be done any more.
+func (s *Store) answered(r *Record) bool {
+	switch r.kind {
+	case kindPutRun:
+		if r.run.volatile {
+			return false
+		}
+		r.run.body.Release()
+		r.run.body = nil
+		r.run.place.Store(unwritten)
+		return true
+	case kindSettle, kindCount:
+		return r.share.dropped.Load() && s.untaken(r.share.run)
+	}
+	return false
+}
+
+// sendAnswersLocked has the reporter answer a list of proposals after all that is on
+// its way.
+func (s *Store) sendAnswersLocked(list *pending) {
+	if len(list.proposals) == 0 {
+		s.release(list.bytes)
+		s.spare.giveBackList(list)
+		return
+	}
+	if n := len(s.flights); n > 0 && s.flights[n-1].answers {
+		f := s.flights[n-1]
+		f.list.proposals = append(f.list.proposals, list.proposals...)
+		f.proposals, f.bytes = f.list.proposals, f.bytes+list.bytes
+		s.spare.giveBackList(list)
+		return
+	}
+	s.flights = append(s.flights, &flight{
+		chunk: chunk{proposals: list.proposals, bytes: list.bytes}, gen: s.gen, list: list, last: true, applied: true, answers: true,
+	})
+	s.landed.Signal()
+}
