@@ -162,10 +162,23 @@ func splitEnvelope(envelope []byte) (exchange, key string) {
 	return string(envelope[1:n]), string(envelope[n+1:])
 }
 
-// Cancelled implements queue.Sink: the queue is gone. The client is told if it
-// said that it understands basic.cancel from the server.
+// Cancelled implements queue.Sink: the queue is gone or cannot be read any more. The
+// client is told if it said that it understands basic.cancel from the server; one
+// that waits for get-ok is told by the end of its channel, as it would be by a
+// basic.get from now on.
 func (s *subscription) Cancelled() {
 	ch := s.channel
+	if s.get {
+		err := s.queue.Usable()
+		ch.mu.Lock()
+		defer ch.mu.Unlock()
+		if ch.getting == s && !ch.closed.Load() {
+			ch.getting = nil
+			ch.answered()
+			ch.conn.abortChannel(ch, err)
+		}
+		return
+	}
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	if ch.closed.Load() || ch.subscriptions[s.consumer.Tag] != s {

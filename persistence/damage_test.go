@@ -4,13 +4,16 @@
 package persistence
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -265,4 +268,51 @@ func flip(t *testing.T, s *Store, key []byte) {
 	if err := errors.Join(closer.Close(), s.gen.db.Set(key, changed, pebble.Sync)); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// What Pebble says of a damaged table, with stack traces, is told in one line: by the
+// error and in the log.
+func TestDamageIsToldInOneLine(t *testing.T) {
+	t.Parallel()
+	fs := vfs.NewMem()
+	s := mustOpen(t, Options{FS: fs})
+	mustPropose(t, s, SetConfig([]byte("k"), []byte("v")))
+	mustClose(t, s)
+	for name, content := range files(t, fs, "data") {
+		if strings.HasSuffix(name, ".sst") {
+			writeFile(t, fs, name, strings.Repeat("\x00", len(content)))
+		}
+	}
+	var log syncBuffer
+	o := quiet(Options{FS: fs})
+	o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	s, err := Open(o)
+	if err == nil {
+		err = s.Config(func(_, _ []byte) error { return nil })
+		_ = s.Close(context.Background())
+	}
+	if err == nil || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), "; "+restoreHint) {
+		t.Errorf("the error is %v", err)
+	}
+	if text := log.String(); !strings.Contains(text, "database file damaged") || strings.Contains(text, "stack trace") || strings.Contains(text, `\n`) {
+		t.Errorf("the log is\n%s", text)
+	}
+}
+
+// syncBuffer takes what several goroutines write.
+type syncBuffer struct {
+	mu sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
 }

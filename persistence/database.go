@@ -42,7 +42,9 @@ func (s *Store) databaseOptions(g *generation) *pebble.Options {
 			BackgroundError: func(err error) { s.backgroundError(g, err) },
 			// Reads report damage to their callers; the default would be fatal.
 			DataCorruption: func(info pebble.DataCorruptionInfo) {
-				s.opts.Logger.Error("database file damaged", slog.String("path", info.Path), slog.Any("error", info.Details))
+				if _, told := g.damaged.LoadOrStore(info.Path, true); !told {
+					s.opts.Logger.Error("database file damaged", slog.String("path", info.Path), logError(info.Details))
+				}
 			},
 			WriteStallBegin: func(info pebble.WriteStallBeginInfo) {
 				g.stalled.Store(true)
@@ -69,7 +71,7 @@ func (s *Store) backgroundError(g *generation, err error) {
 		s.generationFailed(g, fmt.Errorf("flush or compact: %w", err))
 	}
 	if n := s.counters.backgroundErrors.Add(1); n&(n-1) == 0 {
-		s.opts.Logger.Error("database cannot be flushed or compacted, and tries again", slog.Any("error", err), slog.Int64("times", n))
+		s.opts.Logger.Error("database cannot be flushed or compacted, and tries again", logError(err), slog.Int64("times", n))
 	}
 }
 

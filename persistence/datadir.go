@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	iofs "io/fs"
+	"log/slog"
 	"slices"
 	"strings"
 	"syscall"
@@ -40,6 +41,9 @@ var (
 
 // restoreHint ends the errors about a data directory that is not whole.
 const restoreHint = "restore it from a backup, or let lagomq ctl repair save what is left"
+
+// foreignHint ends the errors about one that does not look like a store.
+const foreignHint = "choose an empty directory, or, if this was a store, restore it from a backup"
 
 // dataDir is a data directory that is locked.
 type dataDir struct {
@@ -129,12 +133,19 @@ func refused(dir string, err error) error {
 	return fmt.Errorf("data directory %s cannot be opened: %w; %s", dir, oneLine{err}, hint)
 }
 
-// oneLine is an error of Pebble's, which may have a line for each missing file.
+// oneLine is an error of Pebble's, which may have a line for each missing file, one
+// that says nothing below what is damaged, and a stack trace when it is formatted.
 type oneLine struct{ error }
 
-func (e oneLine) Error() string { return strings.ReplaceAll(e.error.Error(), "\n", "; ") }
+func (e oneLine) Error() string {
+	text := strings.ReplaceAll(e.error.Error(), "\n<corruption detail carrier>", "")
+	return strings.ReplaceAll(text, "\n", "; ")
+}
 
 func (e oneLine) Unwrap() error { return e.error }
+
+// logError is the attribute of a log line that says what went wrong.
+func logError(err error) slog.Attr { return slog.Any("error", oneLine{err}) }
 
 // isHeld reports whether a lock could not be had because another holds it. The
 // system then says so by a bare error number, while trouble with the file comes
@@ -181,16 +192,16 @@ func checkFormat(fs vfs.FS, dir string) (version int, err error) {
 	}
 	if !slices.Contains(names, formatFile) {
 		if i := slices.IndexFunc(names, isForeign); i >= 0 {
-			return 0, fmt.Errorf("data directory %s is %w: it holds %q but no %s file; choose an empty directory", dir, ErrForeign, names[i], formatFile)
+			return 0, fmt.Errorf("data directory %s is %w: it holds %q but no %s file; %s", dir, ErrForeign, names[i], formatFile, foreignHint)
 		}
 		return 0, nil
 	}
 	line, err := readStart(fs, fs.PathJoin(dir, formatFile))
 	if err != nil {
-		return 0, fmt.Errorf("read format of data directory %s: %w", dir, plain(err))
+		return 0, fmt.Errorf("read %s file of data directory %s: %w; %s", formatFile, dir, plain(err), foreignHint)
 	}
 	if _, err := fmt.Sscanf(line, formatLine, &version); err != nil || line != fmt.Sprintf(formatLine, version) {
-		return 0, fmt.Errorf("data directory %s is %w: its %s file says %q", dir, ErrForeign, formatFile, line)
+		return 0, fmt.Errorf("data directory %s is %w: its %s file says %q; %s", dir, ErrForeign, formatFile, line, foreignHint)
 	}
 	if version < oldestFormat || version > formatVersion {
 		return 0, fmt.Errorf("data directory %s is %w: it has format %d, and this version knows only %d to %d; start the version that made it",

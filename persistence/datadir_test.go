@@ -133,8 +133,8 @@ func TestDirectoryIsRefusedUntouched(t *testing.T) {
 	}{
 		"newer format":   {write(formatFile, "lagomq store 5\n"), ErrForeign, []string{"format 5", "start the version that made it"}},
 		"older format":   {write(formatFile, "lagomq store 2\n"), ErrForeign, []string{"format 2", "start the version that made it"}},
-		"garbled format": {write(formatFile, "something\nelse"), ErrForeign, []string{formatFile}},
-		"empty format":   {write(formatFile, ""), ErrForeign, []string{formatFile}},
+		"garbled format": {write(formatFile, "something\nelse"), ErrForeign, []string{formatFile, foreignHint}},
+		"empty format":   {write(formatFile, ""), ErrForeign, []string{formatFile, foreignHint}},
 		"format missing": {remove(named(formatFile)), ErrForeign, []string{`"pebble" but no FORMAT file`, "choose an empty directory"}},
 		"state missing":  {remove(named(stateFile)), ErrIncomplete, []string{"STATE", "missing", restoreHint}},
 		"state garbled":  {write(stateFile, "lagomq state 1\nrunning\ncrc32c 00000000\n"), ErrIncomplete, []string{"STATE", restoreHint}},

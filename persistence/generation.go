@@ -6,6 +6,7 @@ package persistence
 import (
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -22,6 +23,7 @@ type generation struct {
 	cause  error         // why; set before failed is closed
 
 	stalled atomic.Bool // writes wait until memtables are flushed
+	damaged sync.Map    // paths of the files that were reported damaged
 
 	readers int  // reads under way; changed under Store.mu
 	closed  bool // reads wait for the next generation, or fail with the store; changed under Store.mu

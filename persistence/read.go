@@ -130,7 +130,7 @@ func (r *runReader) read(key []byte, sh *Share, what string) (value []byte, err 
 		return nil, fmt.Errorf("read %s of run %d of queue %d: %w", what, sh.first, sh.queue, ErrFailed)
 	case err != nil:
 		r.close()
-		return nil, fmt.Errorf("read %s of run %d of queue %d: %w", what, sh.first, sh.queue, readError(err))
+		return nil, fmt.Errorf("read %s of run %d of queue %d: %w", what, sh.first, sh.queue, oneLine{readError(err)})
 	case found:
 		return value, nil
 	case sh.dropped.Load():

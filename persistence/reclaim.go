@@ -113,7 +113,7 @@ func (s *Store) reclaimLoop() {
 			}
 		case err != nil:
 			s.opts.Logger.Error("deleted messages keep their space until the next start",
-				slog.Uint64("queue", c.queue), slog.Any("error", err))
+				slog.Uint64("queue", c.queue), logError(err))
 			s.reclaimer.done()
 		case whole:
 			s.reclaimer.done()
@@ -170,7 +170,7 @@ func (s *Store) reclaimable(c condemnedRange) (step *reclaimed, err error) {
 		}
 		e, err := unsealEntry(it.Key(), value, c.queue)
 		if err != nil {
-			s.opts.Logger.Error("a damaged entry of a deleted run leaves its body behind", slog.Any("error", err))
+			s.opts.Logger.Error("a damaged entry of a deleted run leaves its body behind", logError(err))
 			continue
 		}
 		step.entries = append(step.entries, e)

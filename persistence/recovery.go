@@ -264,5 +264,5 @@ func (s *Store) unreadable(what string, err error) error {
 	if err = readError(err); !errors.Is(err, ErrDamaged) {
 		return fmt.Errorf("read %s: %w", what, err)
 	}
-	return fmt.Errorf("read %s of data directory %s: %w; %s", what, s.opts.Dir, err, restoreHint)
+	return fmt.Errorf("read %s of data directory %s: %w; %s", what, s.opts.Dir, oneLine{err}, restoreHint)
 }

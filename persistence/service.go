@@ -6,7 +6,6 @@ package persistence
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -46,7 +45,7 @@ func (s *Store) failLocked(cause error) {
 	s.failure = fmt.Errorf("%w: %w", ErrFailed, cause)
 	s.counters.failures.Add(1)
 	s.wakeAll()
-	s.opts.Logger.Error("store is out of service: nothing is confirmed until the disk works again", slog.Any("error", cause))
+	s.opts.Logger.Error("store is out of service: nothing is confirmed until the disk works again", logError(cause))
 	if s.closing {
 		go s.tellFailed(s.failure)
 		s.giveUpLocked(s.failure)
@@ -85,7 +84,7 @@ func (s *Store) giveUp(f *flight, cause error) {
 	if f != nil {
 		s.flights = append(s.flights, f)
 	}
-	s.opts.Logger.Error("store is out of service for good", slog.Any("error", cause))
+	s.opts.Logger.Error("store is out of service for good", logError(cause))
 	s.failure = fmt.Errorf("%w: %w", ErrFailed, cause)
 	go s.tellFailed(s.failure)
 	s.giveUpLocked(s.failure)
@@ -113,7 +112,7 @@ func (s *Store) giveUpLocked(err error) {
 		}
 		s.mu.Unlock()
 		if err := s.lock.Close(); err != nil {
-			s.opts.Logger.Error("cannot unlock the data directory", slog.Any("error", err))
+			s.opts.Logger.Error("cannot unlock the data directory", logError(err))
 		}
 		close(s.stopped)
 	}()
@@ -135,7 +134,7 @@ func (s *Store) restore(old *generation) {
 		}
 		delay = min(2*delay, longest)
 		if err := s.probe(); err != nil {
-			s.opts.Logger.Debug("disk does not work yet", slog.Any("error", err))
+			s.opts.Logger.Debug("disk does not work yet", logError(err))
 			continue
 		}
 		old.fs.cut()
@@ -156,7 +155,7 @@ func (s *Store) restore(old *generation) {
 		// A database that fails leaves goroutines behind that wait for ever, with what
 		// they hold. On a disk that takes the probe and fails again they must not add up.
 		longest = maxReopenDelay
-		s.opts.Logger.Error("store cannot be reopened yet", slog.Any("error", err))
+		s.opts.Logger.Error("store cannot be reopened yet", logError(err))
 	}
 }
 

@@ -96,7 +96,7 @@ func (h *housekeeper) look() {
 	h.flushed, h.slimmed = commits, false
 	h.giveSparesUp()
 	if err := h.giveBack(); err != nil && !errors.Is(err, ErrClosed) && !errors.Is(err, context.Canceled) {
-		h.opts.Logger.Error("cannot give space back", slog.Any("error", err))
+		h.opts.Logger.Error("cannot give space back", logError(err))
 	}
 	if h.opts.Events.Idle != nil && idle {
 		h.opts.Events.Idle()
@@ -147,7 +147,7 @@ func (s *Store) measureSpace() {
 	if err != nil {
 		s.space.free.Store(-1)
 		if !errors.Is(err, vfs.ErrUnsupported) {
-			s.opts.Logger.Error("cannot find out how much space is left", slog.Any("error", err))
+			s.opts.Logger.Error("cannot find out how much space is left", logError(err))
 		}
 		return
 	}

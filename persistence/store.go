@@ -207,7 +207,7 @@ func (s *Store) open(dir dataDir) (g *generation, err error) {
 	})
 	if err != nil {
 		g.fs.cut()
-		return nil, fmt.Errorf("open data directory %s: %w", s.opts.Dir, err)
+		return nil, refused(s.opts.Dir, err)
 	}
 	return g, nil
 }

@@ -214,7 +214,14 @@ func (q *Queue) removeConsumerLocked(c *queue.Consumer) (last bool) {
 	return last
 }
 
-// usableLocked says why nobody can read from the queue, nil if one can.
+// Usable says why nobody can read from the queue, nil if one can.
+func (q *Queue) Usable() *wire.Error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.usableLocked()
+}
+
+// usableLocked is Usable under the queue's lock.
 func (q *Queue) usableLocked() *wire.Error {
 	switch {
 	case q.deleted:
@@ -227,9 +234,10 @@ func (q *Queue) usableLocked() *wire.Error {
 
 // Get asks for one message for c, whose sink gets it as a Delivery with Get
 // set, at once or after it was read from disk, then perhaps on another
-// goroutine. A Delivery with a Count of 0 says that there is none. An error is
-// returned when the queue was just deleted or is out of service, and by a quorum
-// queue with a single active consumer.
+// goroutine. A Delivery with a Count of 0 says that there is none; the sink is
+// Cancelled if the message cannot be read, which takes the queue out of service. An
+// error is returned when the queue was just deleted or is out of service, and by a
+// quorum queue with a single active consumer.
 func (q *Queue) Get(c *queue.Consumer) *wire.Error {
 	q.mu.Lock()
 	defer q.unlock()
@@ -421,7 +429,8 @@ func (q *Queue) purgeStep(step func() uint64) uint64 {
 }
 
 // breakLocked takes the queue out of service: some of its messages cannot be
-// read any more. Its consumers, which it returns, are to be told.
+// read any more. Its consumers and those who wait for a Get, which it returns, are
+// to be told.
 func (q *Queue) breakLocked(err error) (consumers []*queue.Consumer) {
 	if q.damaged != nil {
 		return nil
@@ -430,13 +439,12 @@ func (q *Queue) breakLocked(err error) (consumers []*queue.Consumer) {
 	q.vhost.hosts.damaged.Add(1)
 	q.vhost.hosts.log.Error("queue is out of service: its messages cannot be read",
 		"vhost", q.vhost.name, "queue", q.name, "error", err)
-	q.answerEmptyLocked(q.engine.TakeGets())
 	consumers = slices.Clone(q.engine.Consumers())
 	for _, c := range consumers {
 		q.engine.RemoveConsumer(c)
 	}
 	q.exclusively = nil
-	return consumers
+	return append(consumers, q.engine.TakeGets()...) // to say that there are none would be wrong
 }
 
 // removeLocked takes the queue out of service for good. It returns the ready

@@ -21,8 +21,9 @@ type Sink interface {
 	// Waits says what keeps Reserve from granting anything now, WaitNot if nothing does.
 	Waits() Wait
 
-	// Cancelled tells that the queue is gone and the consumer with it. The shell
-	// calls it once, without any lock, after the last Deliver.
+	// Cancelled tells that the queue is gone, or cannot be read any more, and the
+	// consumer with it. The shell calls it once, without any lock, after the last
+	// Deliver; for a Get in place of Deliver.
 	Cancelled()
 
 	// Oldest returns the Delivery.At of the message that the consumer has held for
