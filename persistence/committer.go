@@ -42,8 +42,10 @@ const (
 	// work on and one that is ready when it is done. More would only be smaller.
 	maxFlights = 2
 	// pipelineFrom is how many bytes make it worth to prepare a batch while the
-	// disk works on another: below it, more of them share the next sync.
-	pipelineFrom = 64 << 10
+	// disk works on another, and pipelineProposals how many proposals: below these,
+	// more of them share the next sync.
+	pipelineFrom      = 64 << 10
+	pipelineProposals = 28
 	// maxUnsynced is how many bytes may be committed without a sync: they are kept
 	// in memory until then, see [Store.reopen].
 	maxUnsynced = 8 << 20
@@ -82,7 +84,7 @@ func (s *Store) nextFlight(g *generation) (f *flight, last func(*generation)) {
 			s.wakeAll()
 			return nil, func(*generation) {}
 		case s.underway() >= maxFlights:
-		case s.underway() > 0 && s.taken == nil && s.pending.bytes < pipelineFrom:
+		case s.underway() > 0 && s.taken == nil && !s.manyLocked():
 		case s.taken != nil:
 			return s.cutLocked(g), nil
 		case s.due > 0:
@@ -103,6 +105,12 @@ func (s *Store) nextFlight(g *generation) (f *flight, last func(*generation)) {
 		}
 		s.wake.Wait()
 	}
+}
+
+// manyLocked reports whether it is worth to prepare a batch of what is pending while the
+// disk works on another.
+func (s *Store) manyLocked() bool {
+	return s.pending.bytes >= pipelineFrom || len(s.pending.proposals) >= pipelineProposals
 }
 
 // underway is the number of batches on their way.

@@ -201,7 +201,7 @@ func (s *Store) addLocked(p proposal) {
 		s.startRefusing()
 		return
 	case p.pressing() || s.closing || len(s.pending.records) >= maxLazyRecords || s.pending.bytes >= maxLazyBytes:
-		if s.due == 0 || s.pending.bytes >= pipelineFrom {
+		if s.due == 0 || s.manyLocked() {
 			s.wake.Signal()
 		}
 		s.due = len(s.pending.proposals)
