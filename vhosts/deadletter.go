@@ -22,16 +22,6 @@ type deadLetterTarget struct {
 	rekeyed  bool
 }
 
-// bundle is letters: neighbouring messages of one run that leave their queue, in a
-// page that is held for them. Mostly they left together.
-type bundle struct {
-	page        *queue.Page
-	run         uint64 // number of the run's, and the page's, first message
-	from, count uint32 // offsets in the page
-	reason      queue.Reason
-	journey
-}
-
 // journey is what became of messages that are leaving so far.
 type journey struct {
 	again bool     // they were refused before
@@ -45,18 +35,33 @@ type departing struct {
 	journey
 }
 
+// split takes the first n messages off.
+func (d *departing) split(n uint32) departing {
+	first := *d
+	first.Count = n
+	d.From += n
+	d.Count -= n
+	return first
+}
+
+// bundle is letters: departing messages that are together in a page, which is held for
+// them.
+type bundle struct {
+	departing
+	page *queue.Page
+	at   uint32 // offset of the first one in the page
+}
+
 // numbers are those of the letters from..to-1 of the bundle.
 func (b *bundle) numbers(from, to uint32) queue.Interval {
-	first := b.run + uint64(b.from)
+	first := b.Numbers().First
 	return queue.Interval{First: first + uint64(from), End: first + uint64(to)}
 }
 
 // split takes the first n letters off.
 func (b *bundle) split(n uint32) bundle {
-	first := *b
-	first.count = n
-	b.from += n
-	b.count -= n
+	first := bundle{b.departing.split(n), b.page, b.at}
+	b.at += n
 	b.page.Hold()
 	return first
 }
@@ -64,25 +69,23 @@ func (b *bundle) split(n uint32) bundle {
 // appendLetter appends letter i of a bundle, which was refused by some queue and that
 // those in took have, to others like that.
 func appendLetter(letters []bundle, of *bundle, i uint32, took []*Queue) []bundle {
-	offset := of.from + i
 	noted := of.noted && of.again && len(took) == len(of.took) // which only grows
 	if n := len(letters); n > 0 {
 		last := &letters[n-1]
-		if last.page == of.page && last.from+last.count == offset && last.reason == of.reason && last.noted == noted && slices.Equal(last.took, took) {
-			last.count++
+		if last.page == of.page && last.at+last.Count == of.at+i && last.From+last.Count == of.From+i && last.Reason == of.Reason &&
+			last.noted == noted && slices.Equal(last.took, took) {
+			last.Count++
 			return letters
 		}
 	}
 	of.page.Hold()
-	return append(letters, bundle{of.page, of.run, offset, 1, of.reason, journey{true, took, noted}})
+	dead := queue.Dead{Run: of.Run, From: of.From + i, Count: 1, Reason: of.Reason}
+	return append(letters, bundle{departing{dead, journey{true, took, noted}}, of.page, of.at + i})
 }
 
 // lettersAhead is how many letters a queue holds, besides those that are being
 // forwarded, before it makes no more of what is leaving: at most two batches.
 const lettersAhead = queue.MaxRunMessages
-
-// lettersReadAhead is how many pages of leaving messages are asked for at a time.
-const lettersReadAhead = 16
 
 // departLocked takes over what has begun to leave: it goes to the dead letter
 // exchange, or away if there is none.
@@ -115,29 +118,32 @@ func (q *Queue) departLocked() {
 // noted already comes before what is not.
 func (q *Queue) noteLocked() {
 	for i := range q.letters {
-		if b := &q.letters[i]; !b.noted {
-			q.noteJourneyLocked(b.numbers(0, b.count), b.reason, &b.journey)
-		}
+		q.noteDepartureLocked(&q.letters[i].departing)
+	}
+	for i := range q.gathered {
+		q.noteDepartureLocked(&q.gathered[i].departing)
 	}
 	first := len(q.dead)
 	for first > 0 && !q.dead[first-1].noted {
 		first--
 	}
 	for i := range q.dead[first:] {
-		d := &q.dead[first+i]
-		q.noteJourneyLocked(d.Numbers(), d.Reason, &d.journey)
+		q.noteDepartureLocked(&q.dead[first+i])
 	}
 }
 
-func (q *Queue) noteJourneyLocked(numbers queue.Interval, reason queue.Reason, j *journey) {
-	d := queue.Departure{Reason: reason, Refused: j.again}
-	for _, target := range j.took {
+func (q *Queue) noteDepartureLocked(dead *departing) {
+	if dead.noted {
+		return
+	}
+	d := queue.Departure{Reason: dead.Reason, Refused: dead.again}
+	for _, target := range dead.took {
 		d.Took = append(d.Took, target.id)
 	}
-	if err := q.engine.Wait(numbers, d, &q.fx); err != nil {
+	if err := q.engine.Wait(dead.Numbers(), d, &q.fx); err != nil {
 		q.vhost.hosts.broken(q, err)
 	}
-	j.noted = true
+	dead.noted = true
 }
 
 // restoreDeparturesLocked goes on with what was leaving and had to wait before the start.
@@ -164,27 +170,36 @@ func (q *Queue) restoreDeparturesLocked(queues map[uint64]*Queue) {
 }
 
 // fetchLocked makes letters of what is leaving, in order, up to the first message
-// whose page has to be read: it goes on from there when that is loaded.
+// whose page is not in memory: it goes on from there when that is gathered.
 func (q *Queue) fetchLocked() {
 	ahead := uint32(0)
 	for i := range q.letters {
-		ahead += q.letters[i].count
+		ahead += q.letters[i].Count
 	}
-	for len(q.dead) > 0 && ahead < lettersAhead {
-		d := &q.dead[0]
-		if d.Run.Page == nil {
-			for i := range min(len(q.dead), lettersReadAhead) {
-				q.engine.Load(q.dead[i].Run, &q.fx)
-			}
-			break
+	for ahead < lettersAhead {
+		var b bundle
+		switch {
+		case len(q.gathered) > 0:
+			b = q.takeGatheredLocked()
+		case len(q.dead) == 0 || q.gathering != nil || q.dead[0].Run.Page == nil:
+			q.gatherLocked(ahead)
+			return
+		default:
+			d := &q.dead[0]
+			b = bundle{*d, d.Run.Page, d.From}
+			b.page.Hold()
+			q.passLocked(1)
 		}
-		d.Run.Page.Hold()
-		q.letters = append(q.letters, bundle{d.Run.Page, d.Run.First, d.From, d.Count, d.Reason, d.journey})
-		ahead += d.Count
-		*d = departing{}
-		q.dead = q.dead[1:]
+		q.letters = append(q.letters, b)
+		ahead += b.Count
 	}
-	if len(q.dead) == 0 {
+	q.gatherLocked(ahead)
+}
+
+// passLocked takes the first n entries off dead.
+func (q *Queue) passLocked(n int) {
+	clear(q.dead[:n])
+	if q.dead = q.dead[n:]; len(q.dead) == 0 {
 		q.dead = nil
 	}
 }

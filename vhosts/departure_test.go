@@ -219,22 +219,15 @@ func TestLettersBehindDamaged(t *testing.T) {
 	numbers := numbersOf(in.take(3))
 	b.post(t, "", "q", wire.Properties{}, "d") // makes the queue let go of what it has handed out
 	numbers = append(numbers, numbersOf(in.take(1))...)
-	readers := b.Hosts.pages
-	readers.stop()
+	b.Hosts.pages.stop()
 	q.Settle(in.Consumer, numbers, true)
-	readers.mu.Lock()
-	var wanted []wantedRun
-	for _, request := range readers.wanted {
-		wanted = append(wanted, request.runs...)
+	g := q.chosen()
+	if g == nil || len(g.there) != 3 {
+		t.Fatal("not 3 runs are gathered: this tests nothing")
 	}
-	readers.mu.Unlock()
-	pages := readers.loadAll(nil, wanted)
-	if len(pages) != 3 {
-		t.Fatalf("%d pages are read, want 3: this tests nothing", len(pages))
-	}
-	pages[1].page.Release()
-	pages[1].page, pages[1].err = nil, persistence.ErrDamaged
-	q.loaded(pages)
+	g.there[1].err = persistence.ErrDamaged
+	g.there = slices.Delete(g.there, 1, 2)
+	g.begin()
 	b.until(t, "the first letter arrives", func() bool { return left(target) == 1 })
 	if s := q.Stats(); s.Leaving != 3 || s.Damaged == nil {
 		t.Errorf("%d messages are leaving, want 3; damage is %v", s.Leaving, s.Damaged)

@@ -74,18 +74,19 @@ func (q *Queue) dropWaitingLocked() (more bool) {
 		case len(q.letters) > 0:
 			b := &q.letters[0]
 			gone = b.numbers(0, 1)
-			b.from++
-			if b.count--; b.count == 0 {
+			letter := b.split(1)
+			letter.page.Release()
+			if b.Count == 0 {
 				b.page.Release()
 				q.letters = slices.Delete(q.letters, 0, 1)
 			}
 		case len(q.dead) > 0:
+			q.scatterLocked() // what is being gathered are the first ones
 			d := &q.dead[0]
-			first := d.Numbers().First
-			gone = queue.Interval{First: first, End: first + 1}
-			d.From++
-			if d.Count--; d.Count == 0 {
-				q.dead = q.dead[1:]
+			first := d.split(1)
+			gone = first.Numbers()
+			if d.Count == 0 {
+				q.passLocked(1)
 			}
 		default:
 			return false

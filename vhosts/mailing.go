@@ -44,12 +44,15 @@ func (q *Queue) forward() (again []*Queue) {
 func (q *Queue) takeLetters() (taken []bundle) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if len(q.letters) == 0 {
+		q.fetchLocked() // while they waited for room the first ones may have been dropped
+	}
 	most, size, whole := uint32(queue.MaxRunMessages), queue.MaxRunBytes, 0
 	for ; whole < len(q.letters) && most > 0 && size > 0; whole++ {
 		b := &q.letters[whole]
-		n, bytes := b.page.Leading(b.from, min(b.count, most), size)
+		n, bytes := b.page.Leading(b.at, min(b.Count, most), size)
 		most, size = most-n, size-bytes
-		if n < b.count {
+		if n < b.Count {
 			taken = append(taken, b.split(n))
 			break
 		}
@@ -63,12 +66,12 @@ func (q *Queue) takeLetters() (taken []bundle) {
 // refused, to be forwarded when there is room, or at once if they are to go elsewhere now.
 func (q *Queue) putBackLocked(m *mailing) {
 	for first, b := range m.all() {
-		for letter := first; letter < first+b.count; letter++ {
+		for letter := first; letter < first+b.Count; letter++ {
 			switch {
 			case m.lost.Has(letter):
 				q.stats.LettersLost++
 			case !m.waits.Has(letter):
-				q.stats.DeadLettered[b.reason]++
+				q.stats.DeadLettered[b.Reason]++
 			}
 		}
 	}
@@ -82,6 +85,7 @@ func (q *Queue) putBackLocked(m *mailing) {
 		q.letters = append(m.back, q.letters...)
 		q.obstacles, q.routed = m.refusing(), m.version
 		q.blocked.Store(q.settings.Load().deadLetters == m.target)
+		q.scatterLocked()
 	}
 	q.fetchLocked()
 	if q.blocked.Load() {
@@ -123,7 +127,7 @@ func (m *mailing) all() iter.Seq2[uint32, *bundle] {
 			if !yield(first, &m.bundles[i]) {
 				break
 			}
-			first += m.bundles[i].count
+			first += m.bundles[i].Count
 		}
 	}
 }
@@ -135,11 +139,11 @@ func (m *mailing) address() {
 	stamper := stamper{source: m.source, target: m.target, now: m.source.vhost.hosts.timers.clock()}
 	for first, b := range m.all() {
 		if m.target == nil && !m.source.delays {
-			m.lost.SetRange(first, first+b.count)
+			m.lost.SetRange(first, first+b.Count)
 			continue
 		}
-		for i := range b.count {
-			if !m.copy(&stamper, first+i, b, b.from+i) {
+		for i := range b.Count {
+			if !m.copy(&stamper, first+i, b, b.at+i) {
 				m.lost.Set(first + i)
 			}
 		}
@@ -239,7 +243,7 @@ func (m *mailing) refusals(letter uint32) []mailRefusal {
 // done is the messages that are no longer leaving.
 func (m *mailing) done() (numbers []queue.Interval) {
 	for first, b := range m.all() {
-		end := first + b.count
+		end := first + b.Count
 		for at := m.waits.NextClear(first, end); at < end; {
 			to := m.waits.NextSet(at, end)
 			numbers = append(numbers, b.numbers(at-first, to-first))
@@ -253,7 +257,7 @@ func (m *mailing) done() (numbers []queue.Interval) {
 // their copy.
 func (m *mailing) sort() {
 	for first, b := range m.all() {
-		end := first + b.count
+		end := first + b.Count
 		before, took := end, []*Queue(nil)
 		for letter := m.waits.NextSet(first, end); letter < end; letter = m.waits.NextSet(letter+1, end) {
 			if before == end || !m.alike(before, letter) {

@@ -6,6 +6,7 @@ package vhosts
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/lagomq/lagomq/persistence"
 	"github.com/lagomq/lagomq/vhosts/queue"
@@ -17,6 +18,8 @@ type pageReaders struct {
 	store   *persistence.Store
 	pages   queue.Pages
 	workers sync.WaitGroup
+
+	gathered atomic.Int64 // about the bytes of memory of letters that were read and wait to be forwarded, or will be
 
 	mu      sync.Mutex
 	changed sync.Cond

@@ -39,35 +39,39 @@ type Queue struct {
 
 	forwarding sync.Mutex // held while a batch of letters is forwarded, which keeps their order; outermost
 
-	mu          sync.Mutex
-	engine      queue.Engine
-	fx          queue.Effects
-	records     []persistence.Record // what the store has to know, not proposed yet
-	holding     bool                 // records wait for a transaction's proposal, see settleInto
-	deleted     bool
-	damaged     error           // why the queue is out of service, nil if it is not
-	exclusively *queue.Consumer // the exclusive consumer, if there is one
-	stats       QueueCounters
-	dead        []departing // messages that are leaving for the dead letter exchange, after those in letters
-	letters     []bundle    // such messages that can be forwarded; those being forwarded are taken off
-	bounds      bounds      // the limits of settings
-	crowded     bool        // more is beyond them than could leave in one step
-	steps       uint64      // changes of the limits, and of what is ready if there are some
-	ready       uint64      // messages that were ready at the last step
-	readyBytes  uint64      // and their bytes, if these are counted
-	waiting     []*Queue    // whose letters wait for room here
-	obstacles   []string    // while blocked, the queues that have no room for its letters
-	routed      uint64      // and the version of the routes by which they went there
-	idleSince   time.Time   // last time the queue became unused
-	touched     bool        // something happened since the janitor was here
-	resting     int         // times in a row that the janitor found it untouched
-	resident    uint64      // what of Hosts.resident is this queue's
-	wake        uint64      // when tick comes, 0 if it was not asked for
-	alarm       alarm       // guarded by timers.mu
-	expelledAt  uint64      // when messages became due last
-	usedAt      uint64      // when the lease of a queue with x-expires began
-	timeouts    timeouts    // of the consumers
-	haste       haste       // of the consumers too
+	mu            sync.Mutex
+	engine        queue.Engine
+	fx            queue.Effects
+	records       []persistence.Record // what the store has to know, not proposed yet
+	holding       bool                 // records wait for a transaction's proposal, see settleInto
+	deleted       bool
+	damaged       error           // why the queue is out of service, nil if it is not
+	exclusively   *queue.Consumer // the exclusive consumer, if there is one
+	stats         QueueCounters
+	dead          []departing // messages that are leaving for the dead letter exchange, after those in letters and gathered
+	letters       []bundle    // such messages that can be forwarded; those being forwarded are taken off
+	gathered      []bundle    // such messages that come after those in letters, read from the store
+	gathering     *gathering  // of the first ones of dead, nil if none are
+	appetite      int         // how many letters are gathered next, at most; 0 stands for the least
+	gatheredBytes int64       // what gathered has of pageReaders.gathered
+	bounds        bounds      // the limits of settings
+	crowded       bool        // more is beyond them than could leave in one step
+	steps         uint64      // changes of the limits, and of what is ready if there are some
+	ready         uint64      // messages that were ready at the last step
+	readyBytes    uint64      // and their bytes, if these are counted
+	waiting       []*Queue    // whose letters wait for room here
+	obstacles     []string    // while blocked, the queues that have no room for its letters
+	routed        uint64      // and the version of the routes by which they went there
+	idleSince     time.Time   // last time the queue became unused
+	touched       bool        // something happened since the janitor was here
+	resting       int         // times in a row that the janitor found it untouched
+	resident      uint64      // what of Hosts.resident is this queue's
+	wake          uint64      // when tick comes, 0 if it was not asked for
+	alarm         alarm       // guarded by timers.mu
+	expelledAt    uint64      // when messages became due last
+	usedAt        uint64      // when the lease of a queue with x-expires began
+	timeouts      timeouts    // of the consumers
+	haste         haste       // of the consumers too
 }
 
 // QueueCounters count a queue's messages since it was made or recovered.
@@ -323,9 +327,7 @@ func (q *Queue) settleLocked(s *Settlement) {
 	case s.forwarded:
 		err = q.engine.SettleLeaving(s.leaving, &q.fx)
 		for i := range s.waiting {
-			if b := &s.waiting[i]; !b.noted {
-				q.noteJourneyLocked(b.numbers(0, b.count), b.reason, &b.journey)
-			}
+			q.noteDepartureLocked(&s.waiting[i].departing)
 		}
 	case s.Rejected:
 		q.stats.Rejected += n
@@ -469,6 +471,7 @@ func (q *Queue) removeLocked() (ready uint64, consumers []*queue.Consumer) {
 	if q.durable {
 		q.records = append(q.records, persistence.DropQueue(q.id))
 	}
+	q.scatterLocked()
 	for i := range q.letters {
 		q.letters[i].page.Release()
 	}

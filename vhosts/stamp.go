@@ -76,13 +76,13 @@ type again struct {
 // before.
 func (m *stamper) put(b *bundle, offset uint32, envelope, header []byte) (s *stamp, like bool, err *wire.Error) {
 	s = &m.stamp
-	alike := s.valid && b.reason == s.of.reason
+	alike := s.valid && b.Reason == s.of.reason
 	if alike && b.page == s.page && offset == s.offset+1 && b.page.Like(int(offset)) {
 		s.offset = offset
 		return s, true, nil
 	}
 	o := original{
-		reason: b.reason, died: b.page.Died(int(offset)), rekeyed: b.page.Rekeyed(int(offset)), envelope: envelope,
+		reason: b.Reason, died: b.page.Died(int(offset)), rekeyed: b.page.Rekeyed(int(offset)), envelope: envelope,
 		page: b.page, offset: int(offset),
 	}
 	alike = alike && o.died == s.of.died && o.rekeyed == s.of.rekeyed &&

@@ -265,7 +265,7 @@ func (m *machine) leaving() map[string]func(*rapid.T) {
 			m.step(t, func() {
 				for _, n := range numbers {
 					if r := m.engine.find(Level(n)).locate(n); r.Stored != nil && (r.Page != nil || m.keeper.Stored(r)) {
-						m.engine.Load(r, &m.fx)
+						m.engine.load(r, &m.fx)
 					}
 				}
 			})

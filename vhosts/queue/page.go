@@ -121,12 +121,36 @@ func (p *Page) AppendDead(envelope, header, body []byte, rekeyed bool) {
 
 // AppendFrom appends message i of another page, as it is.
 func (p *Page) AppendFrom(other *Page, i int) {
+	p.appendFrom(other, i)
+	p.stampLike(other.Stamp(i))
+}
+
+// Part is neighbouring messages of a page: those at the offsets From..From+Count-1.
+type Part struct{ From, Count uint32 }
+
+// Excerpt returns a page of the messages of some parts, in the order of these, which has
+// no spare room and knows no times.
+func (p *Page) Excerpt(parts []Part) *Page {
+	messages, bytes := 0, 0
+	for _, part := range parts {
+		_, size := p.Leading(part.From, part.Count, math.MaxInt)
+		messages, bytes = messages+int(part.Count), bytes+size
+	}
+	excerpt := NewPage(messages, bytes)
+	for _, part := range parts {
+		for i := range part.Count {
+			excerpt.appendFrom(p, int(part.From+i))
+		}
+	}
+	return excerpt
+}
+
+func (p *Page) appendFrom(other *Page, i int) {
 	envelope, header, body := other.Message(i)
 	flags := other.messages[i].envelope &^ envelopeMask
 	p.add(envelope, header, body, flags&^blindFlag)
 	p.messages[len(p.messages)-1].envelope |= flags
 	p.buf = append(p.buf, other.blind(i)...)
-	p.stampLike(other.Stamp(i))
 }
 
 func (p *Page) add(envelope, header, body []byte, flags uint16) {

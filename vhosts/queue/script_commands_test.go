@@ -234,7 +234,7 @@ func (s *script) leaving() map[string]func(arguments) {
 		},
 		"load-leaving": func(arguments) {
 			for _, r := range s.dead {
-				e.Load(r, &s.fx)
+				e.load(r, &s.fx)
 			}
 			s.dead = nil
 		},

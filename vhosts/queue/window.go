@@ -58,10 +58,6 @@ func (l *log) here(from, to int) bool {
 	return true
 }
 
-// Load asks for the page of a run that has leaving messages, if it is not in
-// memory: then it comes by Loaded.
-func (e *Engine) Load(r *Run, fx *Effects) { e.load(r, fx) }
-
 // Loaded feeds back the page of a run that a Loads effect asked for; the run
 // becomes a holder of it. A page that nobody waits for any more, as its run was
 // settled meanwhile, is not kept. Several runs may be fed back before the next
