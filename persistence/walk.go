@@ -117,7 +117,7 @@ func (w *walk) directory() error {
 			RecoveredRun: RecoveredRun{Queue: queue, First: first, Count: e.count, Bytes: e.bytes, Place: e.place(), Times: e.times},
 			Condemned:    w.condemned.isCondemned(queue, first),
 		}
-		r.Settled = w.mark(queue, first)
+		r.Settled, r.Counts = w.mark(queue, first)
 		if w.Run != nil {
 			w.Run(&r)
 		}
@@ -128,19 +128,21 @@ func (w *walk) directory() error {
 	})
 }
 
-// mark is which messages of a run are settled: none if the mark is damaged, which
-// marks has reported.
-func (w *walk) mark(queue, first uint64) (s Settled) {
+// mark is which messages of a run are settled, and its counts: none if the mark is
+// damaged, which marks has reported.
+func (w *walk) mark(queue, first uint64) (s Settled, counts string) {
 	key := entryKey(spaceSettled, queue, first)
 	value, closer, err := w.db.Get(key)
 	if err != nil {
-		return s
+		return s, ""
 	}
-	if s, _, err = unsealSettled(key, value, queue); err != nil {
-		s = Settled{}
+	s, c, err := unsealSettled(key, value, queue)
+	if err != nil {
+		s, c = Settled{}, nil
 	}
+	counts = string(c)
 	_ = closer.Close() // returns a block to the cache
-	return s
+	return s, counts
 }
 
 // body verifies the body of a run.

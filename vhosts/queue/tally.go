@@ -193,6 +193,20 @@ func parseTallies(b []byte, r *Run) (_ *aside, err error) {
 	return a, nil
 }
 
+// StoredAway reads from the stored form of the counts of a run, see [Run.AppendTallies], how
+// many of its messages are leaving and how many are delayed. count is how many it has, and
+// settled says which of these are gone.
+func StoredAway(counts []byte, count uint32, settled Bitmap) (leaving, delayed uint32, err error) {
+	if count > MaxRunMessages {
+		return 0, 0, errTallies
+	}
+	a, err := parseTallies(counts, &Run{Count: count, settled: settled})
+	if a == nil {
+		return 0, 0, err
+	}
+	return a.departs, a.away.Count() - a.departs, nil
+}
+
 // restoreDeparture takes over a departure that was stored, but for what is settled.
 func (a *aside) restoreDeparture(d *departure, settled *Bitmap) {
 	for from := settled.NextClear(d.from, d.end()); from < d.end(); {

@@ -125,3 +125,49 @@ func publish(t *testing.T, ch *amqp091.Channel, messages int) {
 		}
 	}
 }
+
+// Messages that are delayed or leaving when a broker stops are shown as that.
+func TestInspectAway(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "data")
+	b := startBroker(t, dir)
+	_, ch := dial(t, b)
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, arguments := range map[string]amqp091.Table{
+		"full": {"x-max-length": 1, "x-overflow": "reject-publish"},
+		"source": {
+			"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "full",
+			"x-delayed-retry-type": "all", "x-delayed-retry-min": 3_600_000,
+		},
+	} {
+		_, err := ch.QueueDeclare(name, true, false, false, false, arguments)
+		check(err)
+		check(ch.QueueBind(name, name, "amq.direct", false, nil))
+	}
+	check(ch.Confirm(false))
+	for _, key := range []string{"full", "source", "source", "source", "source"} {
+		d, err := ch.PublishWithDeferredConfirmWithContext(t.Context(), "amq.direct", key, false, false,
+			amqp091.Publishing{DeliveryMode: amqp091.Persistent, Body: []byte("body")})
+		check(err)
+		if _, err := d.WaitContext(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, requeue := range []bool{false, true, false} {
+		message, found, err := ch.Get("source", false)
+		check(err)
+		if !found {
+			t.Fatal("there is no message")
+		}
+		check(message.Nack(false, requeue))
+	}
+	check(ch.Qos(1, 0, false)) // answered when all of this is done
+	stop(t, b)
+	contains(t, must(t, "inspect", "--data-dir", dir), "leaving", "in all: 2 messages ready, 1 delayed, 2 leaving, 0 settled, 20 bytes", "everything is sound")
+	contains(t, must(t, "repair-queue", "--data-dir", dir, "--queue", "source"), "is sound: 1 message ready, 1 delayed, 2 leaving")
+}

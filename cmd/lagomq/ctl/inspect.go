@@ -92,18 +92,28 @@ type queueView struct {
 // counts are of messages in runs.
 type counts struct {
 	Runs    int    `json:"runs"`
-	Ready   uint64 `json:"ready"`   // messages that are not settled
-	Settled uint64 `json:"settled"` // settled ones that share a run with ready ones
-	Bytes   uint64 `json:"bytes"`   // of both
+	Ready   uint64 `json:"ready"`   // messages that will be ready
+	Delayed uint64 `json:"delayed"` // came back, and are delivered again later
+	Leaving uint64 `json:"leaving"` // left, and their dead letters wait
+	Settled uint64 `json:"settled"` // settled ones that share a run with others
+	Bytes   uint64 `json:"bytes"`   // of all of these
 }
 
-func (c *counts) add(r *persistence.InspectedRun) {
+// add counts a run. The error says that what is stored of its messages cannot be read.
+func (c *counts) add(r *persistence.InspectedRun) error {
 	live := r.Live()
+	leaving, delayed, err := queue.StoredAway([]byte(r.Counts), r.Count, queue.Bitmap(r.Settled))
 	c.Runs++
-	c.Ready += uint64(live)
+	c.Ready += uint64(live - leaving - delayed)
+	c.Delayed += uint64(delayed)
+	c.Leaving += uint64(leaving)
 	c.Settled += uint64(r.Count - live)
 	c.Bytes += r.Bytes
+	return err
 }
+
+// live is how many messages are not settled.
+func (c *counts) live() uint64 { return c.Ready + c.Delayed + c.Leaving }
 
 // finding is one damaged place.
 type finding struct {
@@ -137,14 +147,20 @@ func inspect(ctx context.Context, in *persistence.Inspection, c *catalog, read b
 	v := persistence.Visitor{
 		Run: func(run *persistence.InspectedRun) {
 			q, exists := views[run.Queue]
+			var err error
 			switch {
 			case run.Condemned:
-				r.Unreclaimed.add(run)
+				err = r.Unreclaimed.add(run)
 			case !exists:
-				r.WithoutQueue.add(run)
+				err = r.WithoutQueue.add(run)
 			default:
-				r.Total.add(run)
+				err = r.Total.add(run)
 				q.add(run)
+			}
+			if err != nil {
+				r.Damage = append(r.Damage, c.finding(&persistence.Damage{
+					Kind: persistence.DamagedMark, Queue: run.Queue, First: run.First, Reason: err.Error(),
+				}))
 			}
 		},
 		Damage: func(d persistence.Damage) { r.Damage = append(r.Damage, c.finding(&d)) },
@@ -232,7 +248,7 @@ func (q *queueView) add(r *persistence.InspectedRun) {
 		q.First = r.First
 	}
 	q.Last = r.First + uint64(r.Count) - 1
-	q.counts.add(r)
+	_ = q.counts.add(r) // which Total's has reported
 }
 
 // finding says in an operator's words what is damaged and what is lost with it.
@@ -293,14 +309,15 @@ func (r *report) text(w io.Writer) error {
 	for _, v := range r.VHosts {
 		fmt.Fprintf(t, "\nvirtual host %s: %s, %s, %s\n", v.Name, plural(len(v.Queues), "queue"), plural(v.Exchanges, "exchange"), plural(v.Bindings, "binding"))
 		if len(v.Queues) > 0 {
-			fmt.Fprint(t, "  queue\ttype\truns\tready\tsettled\tbytes\tnumbers\targuments\n")
+			fmt.Fprint(t, "  queue\ttype\truns\tready\tdelayed\tleaving\tsettled\tbytes\tnumbers\targuments\n")
 		}
 		for _, q := range v.Queues {
 			numbers := "-"
 			if q.Runs > 0 {
 				numbers = numbersText(q.First, q.Last)
 			}
-			fmt.Fprintf(t, "  %s\t%s\t%d\t%d\t%d\t%d\t%s\t%s\n", q.Name, q.Type, q.Runs, q.Ready, q.Settled, q.Bytes, numbers, q.short())
+			fmt.Fprintf(t, "  %s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\n",
+				q.Name, q.Type, q.Runs, q.Ready, q.Delayed, q.Leaving, q.Settled, q.Bytes, numbers, q.short())
 		}
 	}
 	fmt.Fprintf(t, "\nin all: %s\n", r.Total)
@@ -325,7 +342,14 @@ func (r *report) text(w io.Writer) error {
 
 // String implements [fmt.Stringer].
 func (c counts) String() string {
-	return fmt.Sprintf("%s ready, %d settled, %d bytes in %s", plural(c.Ready, "message"), c.Settled, c.Bytes, plural(c.Runs, "run"))
+	text := plural(c.Ready, "message") + " ready"
+	if c.Delayed > 0 {
+		text += fmt.Sprintf(", %d delayed", c.Delayed)
+	}
+	if c.Leaving > 0 {
+		text += fmt.Sprintf(", %d leaving", c.Leaving)
+	}
+	return fmt.Sprintf("%s, %d settled, %d bytes in %s", text, c.Settled, c.Bytes, plural(c.Runs, "run"))
 }
 
 // short is the queue's arguments on one line.

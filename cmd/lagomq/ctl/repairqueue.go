@@ -59,7 +59,7 @@ func (o *repairQueueOptions) run(ctx context.Context, w io.Writer, in *persisten
 	err = in.WalkQueue(ctx, q.id, persistence.Visitor{
 		Run: func(r *persistence.InspectedRun) {
 			if !r.Condemned {
-				kept.add(r)
+				_ = kept.add(r) // inspect tells
 			}
 		},
 		Body: checkPage,
@@ -87,7 +87,7 @@ func (o *repairQueueOptions) run(ctx context.Context, w io.Writer, in *persisten
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "%s are given up as far as they can be counted, %d stay\n", plural(lost, "message"), kept.Ready-lost)
+	fmt.Fprintf(w, "%s are given up as far as they can be counted, %d stay\n", plural(lost, "message"), kept.live()-lost)
 	if !o.yes {
 		_, err := fmt.Fprintln(w, "nothing was changed; give --yes to repair the queue")
 		return err
