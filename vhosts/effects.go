@@ -233,8 +233,12 @@ func (a *answers) takeLocked(q *Queue, r *queue.Run, err error) bool {
 	case errors.Is(err, persistence.ErrDamaged):
 		a.cancelled = append(a.cancelled, q.breakLocked(err)...)
 	default:
-		q.vhost.hosts.log.Error("cannot read messages, trying again",
-			"vhost", q.vhost.name, "queue", q.name, "error", err)
+		now := time.Now()
+		if now.Sub(q.readFailed) >= outageGap {
+			q.vhost.hosts.log.Error("cannot read messages, trying again every second",
+				"vhost", q.vhost.name, "queue", q.name, "error", err)
+		}
+		q.readFailed = now
 		a.failed = append(a.failed, r)
 	}
 	return false
@@ -261,5 +265,10 @@ func (a *answers) retryLocked(q *Queue, again func(*queue.Run)) {
 	})
 }
 
-// loadRetry is how long a queue waits after a failed read before it reads again.
-const loadRetry = time.Second
+const (
+	// loadRetry is how long a queue waits after a failed read before it reads again.
+	loadRetry = time.Second
+	// outageGap is for how long no read of a queue has failed when one that does is
+	// logged: it belongs to another outage than the last one.
+	outageGap = 30 * loadRetry
+)

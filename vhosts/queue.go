@@ -46,6 +46,7 @@ type Queue struct {
 	holding       bool                 // records wait for a transaction's proposal, see settleInto
 	deleted       bool
 	damaged       error           // why the queue is out of service, nil if it is not
+	readFailed    time.Time       // when a read failed last, and was to be tried again
 	exclusively   *queue.Consumer // the exclusive consumer, if there is one
 	stats         QueueCounters
 	dead          []departing // messages that are leaving for the dead letter exchange, after those in letters and gathered
