@@ -4,6 +4,7 @@
 package vhosts
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -252,5 +253,49 @@ func TestRefusedDelivery(t *testing.T) {
 	}
 	if s := q.Stats(); s.Ready != 0 || s.Unacked != 2 {
 		t.Errorf("%d ready and %d unacked, want 0 and 2", s.Ready, s.Unacked)
+	}
+}
+
+// TestDeleteLarge: of a large queue that is deleted the runs are dropped later, in steps, so
+// that nobody waits for it: by the janitor, or by the next start.
+func TestDeleteLarge(t *testing.T) {
+	t.Parallel()
+	for _, restarted := range []bool{false, true} {
+		t.Run(fmt.Sprint("restarted ", restarted), func(t *testing.T) {
+			t.Parallel()
+			fs := vfs.NewMem()
+			b := openWith(t, fs, Options{})
+			b.janitor.stop() // else it joins them
+			b.declare(t, "q", "durable", 1)
+			b.declare(t, "other", "durable", 1)
+			b.declareExchange(t, exchanges.Declaration{Name: "both", Type: "fanout", Durable: true})
+			for _, name := range []string{"q", "other"} {
+				b.bind(t, Binding{Source: "both", Destination: name})
+			}
+			const count = 2*dropRuns + 10
+			for range count {
+				b.post(t, "both", "", persistentMode(), "body") // a run of its own, as two queues get it
+			}
+			b.sync(t)
+			if _, _, err := b.DeleteQueue("q", false, false, 1, nil); err != nil {
+				t.Fatal(err)
+			}
+			b.sync(t)
+			if stored := b.store.Stats().StoredMessages; stored != 2*count {
+				t.Fatalf("%d messages are stored, want %d: this tests nothing", stored, 2*count)
+			}
+			if restarted {
+				b = b.restart(t, fs)
+			} else {
+				j := newJanitor(b.Hosts)
+				j.left = b.janitor.left
+				b.janitor = j
+				j.start()
+			}
+			b.until(t, "the messages are dropped", func() bool { return b.store.Stats().StoredMessages == count })
+			if got := len(takeBodies(t, b.queue(t, "other"), count)); got != count {
+				t.Errorf("the other queue has %d messages", got)
+			}
+		})
 	}
 }

@@ -14,8 +14,8 @@ import (
 )
 
 // The janitor looks after what traffic leaves behind in the queues: small runs
-// are joined, mostly settled ones are written again without what is settled, and
-// pages of queues at rest leave the memory. Dead letters that wait for room are routed
+// are joined, mostly settled ones are written again without what is settled, what large
+// queues that were deleted have left is dropped, and pages of queues at rest leave the memory. Dead letters that wait for room are routed
 // anew if the routes have changed since the last look: at each change it would cost too
 // much where many queues wait and many bindings come and go.
 
@@ -38,6 +38,9 @@ type janitor struct {
 	worker sync.WaitGroup
 	looks  int
 	queues []*Queue // room for the list of a look
+
+	mu   sync.Mutex     // a leaf
+	left [][]*queue.Run // of deleted queues, to be dropped
 
 	joined      []*Queue // of which runs were joined that may not be stored yet
 	joinedBytes uint64   // about what those take
@@ -69,9 +72,36 @@ func (j *janitor) work() {
 	}
 }
 
+// leave has the janitor drop the runs of a deleted queue. They are his then. It may be
+// called under any lock.
+func (j *janitor) leave(runs [][]*queue.Run) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.left = append(j.left, runs...)
+}
+
+// dropLeft drops what deleted queues have left.
+func (j *janitor) dropLeft() {
+	j.mu.Lock()
+	left := j.left
+	j.left = nil
+	j.mu.Unlock()
+	for _, runs := range left {
+		for some := range slices.Chunk(runs, dropRuns) {
+			if j.hosts.store.Throttle(j.ctx) != nil {
+				return
+			}
+			if records := appendDrops(nil, some); len(records) > 0 {
+				j.hosts.store.Propose(0, nil, records...)
+			}
+		}
+	}
+}
+
 // look goes once over all queues.
 func (j *janitor) look() {
 	j.looks++
+	j.dropLeft()
 	for _, v := range j.hosts.VHosts() {
 		j.queues = v.appendQueues(j.queues)
 	}

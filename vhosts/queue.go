@@ -450,6 +450,21 @@ func (q *Queue) breakLocked(err error) (consumers []*queue.Consumer) {
 	return append(consumers, q.engine.TakeGets()...) // to say that there are none would be wrong
 }
 
+// dropRuns is how many runs of a deleted queue are dropped at a time. If there are more
+// the janitor goes on with that; should he not come to it, the next start forgets them, as
+// the queue is not declared.
+const dropRuns = 4096
+
+// appendDrops appends the records that drop the runs of a deleted queue.
+func appendDrops(records []persistence.Record, runs []*queue.Run) []persistence.Record {
+	for _, r := range runs {
+		if share, ok := r.Stored.(*persistence.Share); ok && !r.Done() {
+			records = append(records, persistence.Drop(share))
+		}
+	}
+	return records
+}
+
 // removeLocked takes the queue out of service for good. It returns the ready
 // messages lost and the consumers to be told. Called with VHost.mu held too.
 func (q *Queue) removeLocked() (ready uint64, consumers []*queue.Consumer) {
@@ -461,11 +476,18 @@ func (q *Queue) removeLocked() (ready uint64, consumers []*queue.Consumer) {
 	consumers = slices.Clone(q.engine.Consumers())
 	ready = q.engine.Ready()
 	q.answerEmptyLocked(q.engine.TakeGets())
-	q.engine.Runs(func(r *queue.Run) {
-		if share, ok := r.Stored.(*persistence.Share); ok {
-			q.records = append(q.records, persistence.Drop(share))
+	left := q.engine.Lists()
+	count := 0
+	for _, runs := range left {
+		count += len(runs)
+	}
+	if count > dropRuns {
+		q.vhost.hosts.janitor.leave(left)
+	} else {
+		for _, runs := range left {
+			q.records = appendDrops(q.records, runs)
 		}
-	})
+	}
 	q.engine.Cold(func(first, end uint64) {
 		q.records = append(q.records, persistence.Forget(q.id, first, end))
 	})

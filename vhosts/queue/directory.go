@@ -29,6 +29,17 @@ func (d *directory) push(r *Run) {
 	}
 }
 
+// appendLists appends the lists of the runs that are not packed, in their order.
+func (d *directory) appendLists(to [][]*Run) [][]*Run {
+	to = append(to, d.head.all())
+	for _, s := range d.cold {
+		if s.warm.len() > 0 {
+			to = append(to, s.warm.all())
+		}
+	}
+	return append(to, d.tail.all())
+}
+
 // hot is the number of hot runs, done ones included.
 func (d *directory) hot() int { return d.head.len() + d.tail.len() }
 

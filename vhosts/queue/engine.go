@@ -133,6 +133,15 @@ func (e *Engine) Runs(visit func(*Run)) {
 	}
 }
 
+// Lists returns the runs that Runs visits, and some that are done, without going over
+// them: for one who gives up the engine. They are all there is of them then.
+func (e *Engine) Lists() (lists [][]*Run) {
+	for _, l := range e.levels {
+		lists = l.dir.appendLists(lists)
+	}
+	return lists
+}
+
 // Next is the number the next message of a level will get.
 func (e *Engine) Next(level uint8) uint64 {
 	if l := e.find(level); l != nil {

@@ -32,18 +32,13 @@ type log struct {
 // visit calls see for every run that has unsettled messages and is not packed,
 // oldest first.
 func (l *log) visit(see func(*Run)) {
-	all := func(list []*Run) {
+	for _, list := range l.dir.appendLists(nil) {
 		for _, r := range list {
 			if !r.Done() {
 				see(r)
 			}
 		}
 	}
-	all(l.dir.head.all())
-	for _, s := range l.dir.cold {
-		all(s.warm.all())
-	}
-	all(l.dir.tail.all())
 }
 
 // deliveredUpTo is the number below which every message has been handed out at
