@@ -33,11 +33,15 @@ func (s *Store) Backup(ctx context.Context, dir string) (err error) {
 	if err := mkdirSynced(fs, dir); err != nil {
 		return fmt.Errorf("back up to %s: %w", dir, plain(err))
 	}
+	durable := s.durable.Load()
 	err = g.run(func() error {
 		return g.db.Checkpoint(fs.PathJoin(dir, databaseDir), pebble.WithFlushedWAL())
 	})
 	if err == nil {
-		err = writeState(fs, dir, state{kind: stateRunning})
+		err = createNote(fs, dir, durable)
+	}
+	if err == nil {
+		err = writeState(fs, dir, state{kind: stateRunning, noted: true})
 	}
 	if err == nil {
 		// Last, as it makes the directory one that can be opened.
@@ -45,7 +49,7 @@ func (s *Store) Backup(ctx context.Context, dir string) (err error) {
 	}
 	if err != nil {
 		err = fmt.Errorf("back up to %s: %w", dir, err)
-		for _, name := range [...]string{formatFile, stateFile, databaseDir} {
+		for _, name := range [...]string{formatFile, stateFile, noteFile, databaseDir} {
 			err = errors.Join(err, fs.RemoveAll(fs.PathJoin(dir, name)))
 		}
 		return err

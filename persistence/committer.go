@@ -304,9 +304,10 @@ func (s *Store) report(g *generation, f *flight) bool {
 	}
 	s.reporting = true
 	s.flights = append(s.flights[:0], s.flights[1:]...)
+	synced := f.batch != nil && f.synced
 	switch {
 	case f.batch == nil:
-	case f.synced:
+	case synced:
 		s.durable.Store(f.index)
 		for _, u := range s.unsynced {
 			s.spare.giveBack(u)
@@ -321,6 +322,9 @@ func (s *Store) report(g *generation, f *flight) bool {
 	s.wake.Signal()
 	s.mu.Unlock()
 
+	if synced {
+		s.noteDurable(f.index)
+	}
 	if !f.answers {
 		s.count(f)
 	}
@@ -349,6 +353,15 @@ func (s *Store) report(g *generation, f *flight) bool {
 	}
 	s.wake.Signal() // a committer that is to end waits for the last answer
 	return true
+}
+
+// noteDurable writes down that a commit is durable, before anybody is told. What
+// cannot be written is missed only if the log is damaged later, so it is not a
+// failure of the disk, which will tell by itself.
+func (s *Store) noteDurable(commit uint64) {
+	if err := s.note.write(commit); err != nil {
+		s.opts.Logger.Debug("cannot note what is durable", logError(err))
+	}
 }
 
 // count adds a commit to the counters.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/wal"
 )
 
 // specimen fills a store with some of everything and returns what must be found
@@ -199,6 +200,100 @@ func TestDamagedLogAfterACrash(t *testing.T) {
 	}
 }
 
+// TestDamageAfterAKill spoils the files of a store whose process was killed: each is
+// missing, cut short, or lost its content, and the logs have flipped bits, up to
+// their very end.
+func TestDamageAfterAKill(t *testing.T) {
+	t.Parallel()
+	fs := vfs.NewCrashableMem()
+	s := mustOpen(t, Options{FS: fs, MemTableSize: 1 << 20})
+	specimen(t, s, 400)
+	// What the system has been given it keeps.
+	sound := files(t, fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 1))}), "data")
+	want, err := describe(directoryOf(t, sound))
+	if err != nil {
+		t.Fatal(err)
+	}
+	samples := 30
+	if testing.Short() {
+		samples = 12
+	}
+	rng := rand.New(rand.NewPCG(7, 7))
+	logs := 0
+	for _, path := range slices.Sorted(maps.Keys(sound)) {
+		content := sound[path]
+		if content == "directory" {
+			continue
+		}
+		missing := maps.Clone(sound)
+		delete(missing, path)
+		noticed := wantNoticed(t, path+" missing", directoryOf(t, missing), want)
+		t.Logf("%s missing: noticed %v", path, noticed)
+		spoilt := map[string]string{
+			"cut to a half": content[:len(content)/2],
+			"cut by a byte": content[:max(len(content)-1, 0)],
+			"emptied":       "",
+			"zeroed":        strings.Repeat("\x00", len(content)),
+		}
+		if strings.HasSuffix(path, ".log") {
+			for range samples {
+				at := rng.IntN(len(content))
+				bad := []byte(content)
+				bad[at] ^= 1 << rng.IntN(8)
+				spoilt[fmt.Sprintf("with a flip at %d of %d", at, len(content))] = string(bad)
+			}
+			if noticed {
+				logs++
+			}
+		}
+		for what, bad := range spoilt {
+			changed := maps.Clone(sound)
+			changed[path] = bad
+			wantNoticed(t, path+" "+what, directoryOf(t, changed), want)
+		}
+	}
+	if logs == 0 {
+		t.Error("no log matters")
+	}
+}
+
+// TestMissingLog takes away the older logs of a store: that is noticed if what they
+// hold is in no table.
+func TestMissingLog(t *testing.T) {
+	t.Parallel()
+	fs := vfs.NewMem()
+	s := mustOpen(t, Options{FS: fs, MemTableSize: 1 << 20})
+	specimen(t, s, 400)
+	last := s.durable.Load()
+	_, commits, err := readLogs(fs, "data/"+databaseDir)
+	if err != nil || len(commits) == 0 || commits[len(commits)-1] != last {
+		t.Fatalf("%d commits are in the logs, up to %d of %d: %v", len(commits), commits[len(commits)-1], last, err)
+	}
+	if err := checkCommits(fs, "data", state{noted: true}, commits[0]-1, last); err != nil {
+		t.Errorf("all logs: %v", err)
+	}
+	logs, err := wal.Scan(wal.Dir{FS: fs, Dirname: "data/" + databaseDir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	newest, err := appendCommits(nil, logs[len(logs)-1])
+	if err != nil || len(newest) == 0 || newest[0] == 1 {
+		t.Fatalf("the newest log holds %d commits: %v", len(newest), err)
+	}
+	for _, log := range logs[:len(logs)-1] {
+		_, path := log.SegmentLocation(0)
+		if err := fs.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := checkCommits(fs, "data", state{noted: true}, newest[0]-1, last); err != nil {
+		t.Errorf("the logs that are needed: %v", err)
+	}
+	if err := checkCommits(fs, "data", state{noted: true}, newest[0]-2, last); !errors.Is(err, ErrIncomplete) {
+		t.Errorf("without a log that is needed: %v", err)
+	}
+}
+
 // TestDamagedRecordsAreReported changes records behind the store's back, with
 // Pebble's checksums in order.
 func TestDamagedRecordsAreReported(t *testing.T) {
@@ -301,7 +396,7 @@ func TestDamageIsToldInOneLine(t *testing.T) {
 
 // syncBuffer takes what several goroutines write.
 type syncBuffer struct {
-	mu sync.Mutex
+	mu   sync.Mutex
 	text bytes.Buffer
 }
 

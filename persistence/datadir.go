@@ -214,7 +214,7 @@ func checkFormat(fs vfs.FS, dir string) (version int, err error) {
 // store whose creation was cut short, nor come with an empty file system.
 func isForeign(name string) bool {
 	switch name {
-	case lockFile, formatTempFile, stateFile, stateTempFile, probeFile, "lost+found":
+	case lockFile, formatTempFile, stateFile, stateTempFile, noteFile, noteTempFile, probeFile, "lost+found":
 		return false
 	}
 	return !strings.HasPrefix(name, ".")

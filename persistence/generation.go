@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // generation is one opening of the database. Pebble cannot go on after a failed
@@ -31,8 +32,9 @@ type generation struct {
 
 // openMode says how to open the database.
 type openMode struct {
-	create   bool // it may be a new one
-	readOnly bool // nothing is changed
+	create   bool   // it may be a new one
+	readOnly bool   // nothing is changed
+	fs       vfs.FS // in place of the store's, if not nil
 }
 
 // openGeneration opens the database. When the disk fails while it is being
@@ -40,7 +42,11 @@ type openMode struct {
 func (s *Store) openGeneration(mode openMode) (*generation, error) {
 	g := &generation{failed: make(chan struct{})}
 	path := s.opts.FS.PathJoin(s.opts.Dir, databaseDir)
-	g.fs = newGuardFS(s.opts.FS, path, &s.disk, func(err error) { s.generationFailed(g, err) })
+	fs := s.opts.FS
+	if mode.fs != nil {
+		fs = mode.fs
+	}
+	g.fs = newGuardFS(fs, path, &s.disk, func(err error) { s.generationFailed(g, err) })
 	options := s.databaseOptions(g)
 	options.ErrorIfNotExists, options.ReadOnly = !mode.create, mode.readOnly
 	err := g.runUntil(s.life, func() (err error) {

@@ -238,12 +238,29 @@ func (in *Inspection) checkFiles(st state) string {
 		if err := checkManifest(in.fs, in.dir); err != nil {
 			return err.Error()
 		}
-		if durable, err := loggedDurable(in.fs, in.dir); err == nil && durable > in.summary.Commit {
-			return fmt.Sprintf("the log is damaged: commit %d was durable and the database ends with %d: commits %d to %d are lost",
-				durable, in.summary.Commit, in.summary.Commit+1, durable)
+		flushed, err := in.flushedCommit()
+		if err == nil {
+			err = checkCommits(in.fs, in.dir, st, flushed, in.summary.Commit)
+		}
+		if err != nil {
+			return err.Error()
 		}
 	}
 	return ""
+}
+
+// flushedCommit is the number of the latest commit without the logs.
+func (in *Inspection) flushedCommit() (commit uint64, err error) {
+	g, err := openOffline(withoutLogs{in.fs}, in.fs.PathJoin(in.dir, databaseDir), &pebble.Options{ReadOnly: true, ErrorIfNotExists: true})
+	if err != nil {
+		return 0, err
+	}
+	defer g.fs.cut()
+	err = g.run(func() error {
+		commit, err = g.lastCommit()
+		return errors.Join(err, g.db.Close())
+	})
+	return commit, err
 }
 
 // Summary returns what was read when the directory was opened.

@@ -112,7 +112,8 @@ func (in *Inspection) repair(ctx context.Context, r Repair) (err error) {
 		return err
 	}
 	err = g.run(func() error {
-		return errors.Join(m.apply(g.db), g.db.Close())
+		// In a table, it need not follow from the commits in the logs.
+		return errors.Join(m.apply(g.db), g.db.Flush(), g.db.Close())
 	})
 	if err == nil && r.rewrites() {
 		err = in.exchange()

@@ -27,8 +27,8 @@ import (
 //
 // The database's manifest, which tells what tables it has, is named by a checksum
 // of its content: where it is damaged Pebble takes it to end, and old logs
-// that are still there to belong to the database. The second line is "running" from a start to the next orderly stop, and "new"
-// until there is a database.
+// that are still there to belong to the database. The second line is "running" from a start to the next orderly stop, with the file
+// that says what was durable then, and "new" until there is a database.
 
 const (
 	stateFile     = "STATE"
@@ -37,6 +37,7 @@ const (
 	stateHead        = "lagomq state 1\n"
 	stateNewLine     = "new\n"
 	stateRunningLine = "running\n"
+	stateNotedLine   = "running with DURABLE\n"
 	stateStoppedLine = "stopped at commit %d with manifest %08x\n"
 	stateSumLine     = "crc32c %08x\n"
 )
@@ -44,6 +45,7 @@ const (
 // state is the content of the STATE file.
 type state struct {
 	kind     stateKind
+	noted    bool   // of a running store: the DURABLE file must be there
 	commit   uint64 // of a stopped store: its last commit
 	manifest uint32 // and what manifestSum returns
 }
@@ -62,7 +64,11 @@ func (st state) String() string {
 	case stateNew:
 		text += stateNewLine
 	case stateRunning:
-		text += stateRunningLine
+		if st.noted {
+			text += stateNotedLine
+		} else {
+			text += stateRunningLine // an older version's, or a repair's
+		}
 	case stateStopped:
 		text += fmt.Sprintf(stateStoppedLine, st.commit, st.manifest)
 	}
@@ -79,6 +85,8 @@ func parseState(text string) (st state, err error) {
 	case strings.HasPrefix(rest, stateNewLine):
 	case strings.HasPrefix(rest, stateRunningLine):
 		st.kind = stateRunning
+	case strings.HasPrefix(rest, stateNotedLine):
+		st.kind, st.noted = stateRunning, true
 	default:
 		st.kind = stateStopped
 		if _, err := fmt.Sscanf(rest, stateStoppedLine, &st.commit, &st.manifest); err != nil {

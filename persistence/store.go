@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 var (
@@ -49,6 +51,7 @@ type Store struct {
 
 	life      context.Context // ends when the store is closed
 	end       context.CancelFunc
+	note      *note          // the reporter's
 	workers   sync.WaitGroup // housekeeper and reclaimer
 	measure   chan struct{}  // asks the housekeeper to measure the disk's space
 	reclaimer reclaimer
@@ -162,14 +165,14 @@ func (s *Store) open(dir dataDir) (g *generation, err error) {
 	case stateStopped:
 		err = s.inspectStopped(dir.state)
 	case stateRunning:
-		err = s.inspectCrashed()
+		err = s.inspectCrashed(dir.state)
 	}
 	if err != nil {
 		return nil, refused(s.opts.Dir, err)
 	}
 	if dir.state.kind == stateStopped {
 		// Opening writes a new manifest, which the mark of the last stop does not fit.
-		if err := writeState(s.opts.FS, s.opts.Dir, state{kind: stateRunning}); err != nil {
+		if err := s.writeRunning(dir.state.commit); err != nil {
 			return nil, err
 		}
 	}
@@ -193,7 +196,10 @@ func (s *Store) open(dir dataDir) (g *generation, err error) {
 		s.durable.Store(s.commits)
 		s.orderly = dir.state.kind != stateRunning
 		// From now on the last stop is one without a mark, until this run is over.
-		if err := writeState(s.opts.FS, s.opts.Dir, state{kind: stateRunning}); err != nil {
+		if err := s.writeRunning(s.commits); err != nil {
+			return err
+		}
+		if s.note, err = openNote(s.opts.FS, s.opts.Dir); err != nil {
 			return err
 		}
 		if err := s.boot(g.db, boots); err != nil || dir.state.kind != stateNew {
@@ -212,6 +218,15 @@ func (s *Store) open(dir dataDir) (g *generation, err error) {
 	return g, nil
 }
 
+// writeRunning marks the directory as one whose last stop was not orderly. Its
+// database ends with a commit.
+func (s *Store) writeRunning(commit uint64) error {
+	if err := ensureNote(s.opts.FS, s.opts.Dir, commit); err != nil {
+		return err
+	}
+	return writeState(s.opts.FS, s.opts.Dir, state{kind: stateRunning, noted: true})
+}
+
 // inspectStopped makes sure, without changing anything, that the database is the
 // one that an orderly stop left behind.
 func (s *Store) inspectStopped(st state) error {
@@ -222,7 +237,7 @@ func (s *Store) inspectStopped(st state) error {
 	if manifest != st.manifest {
 		return fmt.Errorf("it is %w: its manifest is damaged or not that of the last stop, or blob files are missing or cut short", ErrIncomplete)
 	}
-	last, err := s.peekLastCommit()
+	last, err := s.peekLastCommit(s.opts.FS)
 	if err == nil && last != st.commit {
 		err = fmt.Errorf("it is %w: it was stopped at commit %d, and its database ends with %d", ErrIncomplete, st.commit, last)
 	}
@@ -231,24 +246,25 @@ func (s *Store) inspectStopped(st state) error {
 
 // inspectCrashed makes sure, without changing anything, that the database is not
 // older than what a crash can have left behind.
-func (s *Store) inspectCrashed() error {
+func (s *Store) inspectCrashed(st state) error {
 	if err := checkManifest(s.opts.FS, s.opts.Dir); err != nil {
 		return err
 	}
-	durable, err := loggedDurable(s.opts.FS, s.opts.Dir)
+	flushed, err := s.peekLastCommit(withoutLogs{s.opts.FS})
 	if err != nil {
-		return fmt.Errorf("read logs: %w", err)
+		return err
 	}
-	last, err := s.peekLastCommit()
-	if err == nil && last < durable {
-		err = fmt.Errorf("its log is damaged: %w: commit %d was durable, and its database ends with %d", ErrIncomplete, durable, last)
+	last, err := s.peekLastCommit(s.opts.FS)
+	if err != nil {
+		return err
 	}
-	return err
+	return checkCommits(s.opts.FS, s.opts.Dir, st, flushed, last)
 }
 
-// peekLastCommit reads the number of the latest commit without changing anything.
-func (s *Store) peekLastCommit() (last uint64, err error) {
-	g, err := s.openGeneration(openMode{readOnly: true})
+// peekLastCommit reads the number of the latest commit, as fs shows the database,
+// without changing anything.
+func (s *Store) peekLastCommit(fs vfs.FS) (last uint64, err error) {
+	g, err := s.openGeneration(openMode{readOnly: true, fs: fs})
 	if err != nil {
 		return 0, err
 	}
@@ -344,7 +360,7 @@ func (s *Store) finish(g *generation) {
 		err = writeStopped(s.opts.FS, s.opts.Dir, s.commits)
 	}
 	g.fs.cut()
-	err = errors.Join(err, s.lock.Close())
+	err = errors.Join(err, s.note.close(), s.lock.Close())
 	if err != nil {
 		err = fmt.Errorf("close store: %w: %w", ErrFailed, err)
 	}

@@ -447,3 +447,20 @@ func TestIDsAreNeverReused(t *testing.T) {
 		t.Errorf("ids %x, %x, then %x", first, last, id)
 	}
 }
+
+// What was durable is noted before anybody is told, and stays noted when there is
+// nothing to write.
+func TestNoteOfTheLatestCommit(t *testing.T) {
+	t.Parallel()
+	fs := vfs.NewMem()
+	s := mustOpen(t, Options{FS: fs})
+	for i := range 10 {
+		mustPropose(t, s, SetConfig([]byte("k"), fmt.Append(nil, i)))
+		for range 3 {
+			mustPropose(t, s)
+		}
+		if noted, err := readNote(fs, "data"); err != nil || noted != s.durable.Load() || noted < uint64(i)+1 {
+			t.Errorf("after commit %d of %d noted is %d: %v", s.durable.Load(), i+1, noted, err)
+		}
+	}
+}
