@@ -25,12 +25,15 @@ import (
 // To drop a share that the committer has not taken is no record in the list. It is
 // simply not written, although the drop comes after proposals that may be committed
 // later. That is for settlements alone, which state what has happened to that one
-// message and nothing else; a drop that is proposed together with something, as the
-// copy of a dead letter, is known with it and no earlier.
+// message and nothing else. What is settled together with something, as a dead letter
+// with its copy, binds its share: neither that nor any later drop of the share is known
+// earlier than the proposal, until nothing else is left of that, as the copy was settled
+// too.
 
 // Fleeting says that the run's messages are expected to be settled at once, so that
-// writing them can wait a moment, see [Options].FleetingDelay, if nothing else is proposed
-// with it. It is called before the run is proposed.
+// writing them can wait a moment, see [Options].FleetingDelay, if nothing is proposed with
+// it but other such runs and, without a waiter, settlements. It is called before the run
+// is proposed.
 func (r *Run) Fleeting() { r.fleeting = true }
 
 // Spared reports whether the share's run would not be written if the share were
@@ -78,7 +81,7 @@ func (s *Store) passedLocked() int { return int(s.front - s.first.Load()) }
 func (s *Store) settleLocked(records []Record) {
 	var p proposal
 	for i := range records {
-		if r := &records[i]; r.kind == kindDrop && s.untaken(r.share.run) {
+		if r := &records[i]; r.kind == kindDrop && r.share.bound == 0 && s.untaken(r.share.run) {
 			s.spareLocked(r.share)
 		} else {
 			p.bytes += r.cost()
@@ -93,11 +96,53 @@ func (s *Store) settleLocked(records []Record) {
 	}
 }
 
-// spareLocked drops a share of a run that was not taken.
+// spareLocked drops a share of a run that was not taken. If that is all that was left of
+// its proposal, what that settles stands for itself from then on.
 func (s *Store) spareLocked(sh *Share) {
-	if !sh.dropped.Swap(true) && sh.run.place.Load() < s.endLocked() {
-		s.atLocked(sh.run.place.Load()).live--
+	place := sh.run.place.Load()
+	if sh.dropped.Swap(true) || place >= s.endLocked() {
+		return
 	}
+	p := s.atLocked(place)
+	if p.live--; p.live == 0 && p.fleeting {
+		start := 0
+		if place > s.first.Load() {
+			start = s.atLocked(place - 1).end
+		}
+		s.unbindLocked(s.pending.records[start:p.end])
+	}
+}
+
+// bindLocked notes what a proposal settles together with something else.
+func bindLocked(records []Record) {
+	for i := range records {
+		if sh := records[i].share; sh != nil {
+			sh.bound++
+		}
+	}
+}
+
+// unbindLocked takes that back when nothing else is left of the proposal, as when the
+// copy of a dead letter was settled.
+func (s *Store) unbindLocked(records []Record) {
+	for i := range records {
+		r := &records[i]
+		if r.share == nil {
+			continue
+		}
+		if r.share.bound--; r.kind == kindDrop && r.share.bound == 0 && s.untaken(r.share.run) {
+			s.spareLocked(r.share)
+		}
+	}
+}
+
+// fleeting reports whether a proposal with the record may wait for its runs to be
+// settled. A waiter would not wait with it for what is settled in it.
+func (r *Record) fleeting(w Waiter) bool {
+	if r.kind == kindPutRun {
+		return !r.run.volatile
+	}
+	return r.settles() && w == nil
 }
 
 // holdLocked sees to it that the last proposal is taken in time.
@@ -210,6 +255,7 @@ func (s *Store) answerPassedLocked() {
 	if rides.end > 0 {
 		stay = 1
 		passed[0] = rides
+		s.armLocked()
 	}
 	if s.due > 0 {
 		s.due = max(s.due-(len(passed)-stay), stay)
@@ -236,7 +282,7 @@ func (s *Store) answered(r *Record) bool {
 		r.run.body = nil
 		r.run.place.Store(unwritten)
 		return true
-	case kindSettle, kindCount:
+	case kindSettle, kindDrop, kindCount:
 		return r.share.dropped.Load() && s.untaken(r.share.run)
 	}
 	return false

@@ -188,13 +188,84 @@ func TestDropsOfLettersSpareNothing(t *testing.T) {
 	if original.dropped.Load() {
 		t.Error("dropped before it is committed")
 	}
-	s.Propose(0, nil, Drop(original))
-	if !original.dropped.Load() {
-		t.Error("not dropped by a settlement alone")
-	}
 	close(g.open)
 	mustPropose(t, s)
 	wantKeys(t, s, keyCounts{entries: 1, bodies: 1})
+}
+
+// What is dropped when some of it was settled together with something else, as a dead
+// letter with its copy, waits for that: without the copy it must not go.
+func TestBoundSharesAreNotSpared(t *testing.T) {
+	t.Parallel()
+	s := mustOpen(t, Options{FS: vfs.NewMem()})
+	q := s.NewID()
+	g := holdCommits(s)
+	var j journal
+	r := NewRun(text("two"))
+	original := r.Share(q, 1, 2, 3)
+	r.Fleeting()
+	s.Propose(0, &named{"original", &j}, PutRun(r))
+	letter := NewRun(text("letter"))
+	copied := letter.Share(s.NewID(), 1, 1, 6)
+	letter.Fleeting()
+	s.Propose(0, nil, PutRun(letter), Settle(original, Settled{1}))
+	s.Propose(0, nil, Drop(original))
+	if original.dropped.Load() {
+		t.Error("dropped before the copy of its letter is committed")
+	}
+	s.Propose(0, nil, Drop(copied))
+	if !copied.dropped.Load() {
+		t.Error("the copy is not dropped by a settlement alone")
+	}
+	close(g.open)
+	mustPropose(t, s)
+	if want := []string{"original durable <nil>", "original flush"}; !slices.Equal(j.calls, want) {
+		t.Errorf("calls %q, want %q", j.calls, want)
+	}
+	wantKeys(t, s, keyCounts{})
+}
+
+// A dead letter that is settled in time takes its original along, and that its own,
+// and nothing of them is written.
+func TestChainsOfLettersAreSpared(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *Store, q uint64) {
+		var j journal
+		last := fleeting(s, q, 1, &named{"original", &j})
+		for i := range uint64(3) {
+			r := NewRun(text("copy"))
+			next := r.Share(q, 10+i, 1, 4)
+			r.Fleeting()
+			s.Propose(0, nil, PutRun(r), Drop(last))
+			last = next
+		}
+		synctest.Wait()
+		if len(j.calls) > 0 {
+			t.Errorf("%q although the last copy is not settled", j.calls)
+		}
+		s.Propose(0, nil, Drop(last))
+		synctest.Wait()
+		if want := []string{"original durable <nil>", "original flush"}; !slices.Equal(j.calls, want) {
+			t.Errorf("calls %q, want %q", j.calls, want)
+		}
+		time.Sleep(s.opts.SettleDelay + 2*maxFleetingDelay)
+		if n := s.Stats().Commits; n > 0 || len(s.pending.proposals) > 0 {
+			t.Errorf("%d commits, %d proposals are left", n, len(s.pending.proposals))
+		}
+	})
+}
+
+// The copy of a dead letter that is settled at once leaves its original, which is on
+// disk already, to be dropped with the next settlements.
+func TestSettledLettersDropStoredOriginals(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *Store, q uint64) {
+		original := put(t, s, q, 1, "original")
+		r := NewRun(text("copy"))
+		s.Propose(0, nil, Drop(r.Share(q, 2, 1, 4)))
+		s.Propose(0, nil, PutRun(r), Drop(original))
+		time.Sleep(s.opts.SettleDelay + 1)
+		synctest.Wait()
+		wantKeys(t, s, keyCounts{})
+	})
 }
 
 // A run to which messages were added comes into the commit of those that were proposed

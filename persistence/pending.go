@@ -12,7 +12,7 @@ type proposal struct {
 	bytes    int64  // what it adds to pendingBytes
 	urgent   bool   // to be synced
 	barrier  bool   // waits for everything before it
-	fleeting bool   // nothing but runs that may wait to be settled, see fleeting.go
+	fleeting bool   // it may wait for its runs to be settled, see fleeting.go
 	live     int    // of their shares, those not dropped
 }
 
@@ -118,14 +118,14 @@ func cut(proposals []proposal, records []Record, start int, maxBytes int64) (c c
 // for the disk and takes only a leaf lock, so it may be called under the
 // caller's locks, which is how a queue's proposals come in the queue's order.
 func (s *Store) Propose(group uint64, w Waiter, records ...Record) {
-	p := proposal{waiter: w, barrier: len(records) == 0, fleeting: len(records) > 0}
+	p := proposal{waiter: w, barrier: len(records) == 0, fleeting: true}
 	p.urgent = p.barrier || w != nil
 	settles := w == nil && !p.barrier // and nothing else
 	for i := range records {
 		r := &records[i]
 		p.bytes += r.prepare(group)
 		p.urgent = p.urgent || r.urgent()
-		p.fleeting = p.fleeting && r.kind == kindPutRun && !r.run.volatile
+		p.fleeting = p.fleeting && r.fleeting(w)
 		settles = settles && r.settles()
 	}
 
@@ -146,15 +146,22 @@ func (s *Store) Propose(group uint64, w Waiter, records ...Record) {
 
 // putLocked adds a proposal's records to the list, in which it will be the next.
 func (s *Store) putLocked(p *proposal, records []Record) {
-	brief := true // its runs are fleeting
+	runs, brief := 0, 0
 	for i := range records {
 		if run := records[i].run; run != nil {
 			run.place.Store(s.endLocked())
-			p.live += run.living()
-			brief = brief && run.fleeting
+			runs++
+			if n := run.living(); n == 0 || run.fleeting {
+				brief++
+				p.live += n
+			}
 		}
 	}
-	p.fleeting = p.fleeting && (brief || p.live == 0)
+	p.fleeting = p.fleeting && runs > 0 && brief == runs
+	bindLocked(records)
+	if p.fleeting && p.live == 0 {
+		s.unbindLocked(records)
+	}
 	s.pending.records = append(s.pending.records, records...)
 }
 
@@ -207,11 +214,18 @@ func (s *Store) addLocked(p proposal) {
 		s.due = len(s.pending.proposals)
 	case p.holds():
 		s.holdLocked()
-	case !p.fleeting && !s.armed:
+	case !p.fleeting:
+		s.armLocked()
+	}
+	s.passLocked()
+}
+
+// armLocked sees to it that settlements are taken in time.
+func (s *Store) armLocked() {
+	if !s.armed {
 		s.armed = true
 		s.timer.Reset(s.opts.SettleDelay)
 	}
-	s.passLocked()
 }
 
 // Sync proposes a barrier: w is told when everything proposed before is
@@ -226,8 +240,7 @@ func (s *Store) settlementsDue() {
 	s.armed = false
 	s.due = max(s.due, s.passedLocked())
 	if s.due == 0 && len(s.pending.proposals) > 0 {
-		s.armed = true // what there is waits behind a run that is held
-		s.timer.Reset(s.opts.SettleDelay)
+		s.armLocked() // what there is waits behind a run that is held
 	}
 	s.wake.Signal()
 }

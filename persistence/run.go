@@ -138,6 +138,7 @@ type Share struct {
 	first uint64
 	bytes uint64
 	count uint32
+	bound int32 // how many proposals that were not taken settle some of it together with something else; guarded by Store.mu
 
 	stored  atomic.Bool // the entry and the body are committed
 	dropped atomic.Bool // a Drop was taken by the committer, or proposed before it took the run

@@ -49,9 +49,7 @@ func (h *Hosts) Publish(r *Route, page *queue.Page, persistent bool, w persisten
 	refused = tellRefused(p.refused, w)
 	switch {
 	case p.run != nil && p.drops == nil && p.held == nil:
-		if !p.stays {
-			p.run.Fleeting()
-		}
+		p.passes()
 		h.store.Propose(0, w, persistence.PutRun(p.run))
 	case persistent && r.Durable:
 		h.store.Propose(0, w, p.appendRecords(nil)...)
@@ -108,6 +106,13 @@ func (p *Publication) enter(r *Route, letters []*Queue) []*Queue {
 	return letters
 }
 
+// passes tells the store if all queues expect the publication to be settled at once.
+func (p *Publication) passes() {
+	if p.run != nil && !p.stays {
+		p.run.Fleeting()
+	}
+}
+
 // appendRecords appends what the store has to know of the publication.
 func (p *Publication) appendRecords(records []persistence.Record) []persistence.Record {
 	if p.run != nil {
@@ -132,6 +137,9 @@ func (o *outcome) put(r *Route, page *queue.Page, persistent bool) []refusal {
 	p := newPublication(r, page, persistent)
 	p.mailed = o.mailed
 	o.letters = p.enter(r, o.letters)
+	if o.mailed {
+		p.passes()
+	}
 	o.records = p.appendRecords(o.records)
 	o.copied = p.copied
 	return p.refused

@@ -55,8 +55,9 @@ func (r *Run) Settled() Bitmap { return r.settled }
 // to another run now.
 func (r *Run) Done() bool { return r.gone == r.Count }
 
-// HandedOut says that every message of the run was handed out, or settled before.
-func (r *Run) HandedOut() bool { return r.sent == r.Count }
+// HandedOut says that no message of the run is ready: all are with consumers, on their
+// way out or settled.
+func (r *Run) HandedOut() bool { return r.nextStaying(r.sent) == r.Count }
 
 // setTimes sets when the run's messages arrived and are due.
 func (r *Run) setTimes(t Times) { r.Arrived, r.due, r.stamped = t.Arrived, t.Due, t.Stamped }
