@@ -23,8 +23,8 @@ func (s *Scratch[Q]) delays(x *Exchange[Q]) bool {
 }
 
 // Delaying returns the exchanges of type x-delayed-message that the message of the last
-// Route reached from other exchanges, each once. With Publish.Hold they keep it: it went
-// no further there. Like the result of Route it belongs to s.
+// Route reached from other exchanges, each once. Where Publish.Holds says so it went no
+// further. Like the result of Route it belongs to s.
 func (s *Scratch[Q]) Delaying() []*Exchange[Q] { return s.delaying }
 
 // newDelayedMatcher returns the matcher of the type that a delayed exchange routes

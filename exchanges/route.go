@@ -18,9 +18,9 @@ type Publish[Q comparable] struct {
 	// CC are further routing keys (those of the headers CC and BCC); direct and
 	// topic exchanges treat them like Key.
 	CC []string
-	// Hold has exchanges of type x-delayed-message keep the message that it reaches from
-	// another one, see Scratch.Delaying.
-	Hold bool
+	// Holds says which exchanges of type x-delayed-message keep the message when it comes
+	// to them from another one, see Scratch.Delaying; nil stands for none.
+	Holds func(x *Exchange[Q]) bool
 	// Properties are the message's properties; nil stands for none that matter
 	// here. Its headers are decoded only when the message meets a headers exchange;
 	// contents that do not parse count as no headers. They are not kept after
@@ -79,7 +79,7 @@ func (r *Router[Q]) Route(s *Scratch[Q], p Publish[Q]) []Q {
 	s.exchanges.add(p.Exchange)
 	for i := 0; i < len(s.exchanges.list); i++ {
 		x := s.exchanges.list[i]
-		if i > 0 && s.delays(x) && p.Hold {
+		if i > 0 && s.delays(x) && p.Holds != nil && p.Holds(x) {
 			continue
 		}
 		s.matched = false

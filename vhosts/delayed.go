@@ -30,6 +30,9 @@ func delayerOf(x *Exchange) *Queue {
 	return q
 }
 
+// holdsBack reports whether this is the queue of an exchange that delays messages.
+func (q *Queue) holdsBack() bool { return q.delays }
+
 // attachDelayer gives an exchange that delays messages the queue for them; id returns
 // its name in the store. Called under VHost.mu and VHost.routes.
 func (v *VHost) attachDelayer(x *Exchange, id func() uint64) {
@@ -111,7 +114,7 @@ func (v *VHost) reach(s *exchanges.Scratch[*Queue], m exchanges.Publish[*Queue],
 	if err != nil || !delayed {
 		return queues, nil, err
 	}
-	m.Hold = true
+	m.Holds = func(*Exchange) bool { return true }
 	queues = v.router.Route(s, m)
 	for _, x := range s.Delaying() {
 		held = append(held, delayerOf(x))

@@ -283,3 +283,42 @@ func TestDeadlines(t *testing.T) {
 		}
 	}
 }
+
+// TestDelayedWhileWaiting: a letter that was delayed on one way and refused on another goes
+// where it was refused when there is room, and not once more where it was delayed to,
+// although its time has come meanwhile.
+func TestDelayedWhileWaiting(t *testing.T) {
+	t.Parallel()
+	for _, restarted := range []bool{false, true} {
+		c, fs := newClock(), vfs.NewMem()
+		b := c.open(t, fs)
+		b.declareDelayed(t, exchanges.TypeFanout, true)
+		b.declareExchange(t, exchanges.Declaration{Name: "dead", Type: exchanges.TypeFanout, Durable: true})
+		b.bind(t, Binding{Source: "dead", Destination: "later", ToExchange: true})
+		b.declare(t, "q", "durable", 1)
+		b.bind(t, Binding{Source: "later", Destination: "q"})
+		b.full(t, "full")
+		b.bind(t, Binding{Source: "dead", Destination: "full"})
+		source := b.declare(t, "source", "durable", 1, dlx("dead")...)
+		at := c.now().UnixMilli() + 1000
+		b.delayBy(t, "", "source", "letter", true, nil, arg("x-deliver-at", at))
+		rejectAll(t, source, 1)
+		b.wantLeaving(t, "source", 1, "full")
+		if n := b.Delayed("later"); n != 1 {
+			t.Fatalf("%d messages are delayed, want 1", n)
+		}
+		if restarted {
+			b.stop(t)
+			b = c.open(t, fs)
+			b.wantLeaving(t, "source", 1, "full")
+		}
+		c.pass(b, time.Second)
+		q := b.queue(t, "q")
+		c.until(t, b, "the delay is over", func() bool { return left(q) == 1 })
+		b.queue(t, "full").purge()
+		b.until(t, "the letter comes", func() bool { return b.queue(t, "source").Stats().Leaving == 0 })
+		if full := b.queue(t, "full"); left(full) != 1 || left(q) != 1 {
+			t.Errorf("restarted %t: %d and %d copies have come, want 1 and 1", restarted, left(full), left(q))
+		}
+	}
+}

@@ -151,8 +151,11 @@ func (h *recentHistory) amendLocked(p *Publication, queues []*Queue, version uin
 		case f.behind && i >= 0:
 			queues = slices.Delete(queues, i, i+1)
 			p.copied = append(p.copied, f.queue)
+		case f.behind && f.queue != nil:
+			p.added = append(p.added, f.queue)
 		case !f.behind && i < 0 && version < f.since:
 			queues = append(queues, f.queue)
+			p.added = append(p.added, f.queue)
 		}
 	}
 	return queues

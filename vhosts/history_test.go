@@ -395,3 +395,34 @@ func TestHistoryOfRefused(t *testing.T) {
 	b.follow(t, "late", "")
 	wantBodies(t, b.queue(t, "late"), "1")
 }
+
+// TestHistoryBetween: a queue is bound after a letter was routed, and gets it all the same.
+// As another one refuses the letter it is routed again, and the queue does not get it twice.
+func TestHistoryBetween(t *testing.T) {
+	t.Parallel()
+	b := openBroker(t, vfs.NewMem())
+	b.historyExchange(t, 10)
+	full := b.declare(t, "full", "durable", 1, maxLength(1), arg("x-overflow", "reject-publish"))
+	b.follow(t, "full", "")
+	b.post(t, "", "full", persistentMode(), "0")
+	q := b.declare(t, "q", "durable", 1, dlx("x")...)
+	b.post(t, "", "q", persistentMode(), "1")
+	q.blocked.Store(true) // else it is forwarded here
+	rejectAll(t, q, 1)
+	q.blocked.Store(false)
+	m := mailing{source: q, bundles: q.takeLetters(), target: q.settings.Load().deadLetters, version: q.vhost.version.Load()}
+	m.address()
+	late := b.declare(t, "late", "durable", 1)
+	b.follow(t, "late", "")
+	m.post()
+	m.release()
+	q.mu.Lock()
+	q.putBackLocked(&m)
+	q.mu.Unlock()
+	b.until(t, "the letter is refused", func() bool { return q.Stats().Leaving == 1 && left(late) == 1 })
+	full.purge()
+	q.roomMade()
+	b.until(t, "the letter comes", func() bool { return q.Stats().Leaving == 0 })
+	wantBodies(t, full, "1")
+	wantBodies(t, late, "1")
+}

@@ -206,6 +206,7 @@ func (m *mailing) post() []*Queue {
 		for _, r := range o.put(p.Route, p.Page, p.Persistent) {
 			m.refused = append(m.refused, mailRefusal{r, uint16(i)})
 		}
+		p.added = o.added
 	}
 	m.wait()
 	m.sort()
@@ -297,18 +298,22 @@ func (m *mailing) refusing() (names []string) {
 }
 
 // took adds the queues that have taken a letter's copy, which others have refused, to
-// those that took it before.
+// those that took it before: those of delayed exchanges and those that a history gives it
+// to as well.
 func (m *mailing) took(before []*Queue, letter uint32) []*Queue {
 	c, refusals := m.copies[letter], m.refusals(letter)
+	p := &m.publications[c.publication]
 	took := slices.Clip(before)
-	for _, target := range m.publications[c.publication].Route.Queues {
-		refused := false
-		if len(refusals) > 0 && refusals[0].queue == target {
-			refused = refusals[0].messages.Has(uint32(c.message))
-			refusals = refusals[1:]
-		}
-		if !refused {
-			took = append(took, target)
+	for _, targets := range [][]*Queue{p.Route.Queues, p.added, p.Route.held} {
+		for _, target := range targets {
+			refused := false
+			if len(refusals) > 0 && refusals[0].queue == target {
+				refused = refusals[0].messages.Has(uint32(c.message))
+				refusals = refusals[1:]
+			}
+			if !refused {
+				took = append(took, target)
+			}
 		}
 	}
 	return took

@@ -20,6 +20,7 @@ type Publication struct {
 	drops      []persistence.Record // what is forgotten for it
 	refused    []refusal            // by queues that had no room
 	copied     []*Queue             // that get it as a copy later, see follower
+	added      []*Queue             // that get it now or later, and are not in its route
 	mailed     bool                 // it is of dead letters
 	stays      bool                 // a queue does not expect it to be settled at once, see haste
 	held       []*persistence.Run   // what delayed exchanges on the way store of it, see hold
@@ -129,6 +130,7 @@ type outcome struct {
 	records []persistence.Record
 	letters []*Queue // queues that have letters now
 	copied  []*Queue // of the last publication, see Publication
+	added   []*Queue // likewise
 	mailed  bool     // the publications are of dead letters
 }
 
@@ -141,7 +143,7 @@ func (o *outcome) put(r *Route, page *queue.Page, persistent bool) []refusal {
 		p.passes()
 	}
 	o.records = p.appendRecords(o.records)
-	o.copied = p.copied
+	o.copied, o.added = p.copied, p.added
 	return p.refused
 }
 
@@ -213,6 +215,8 @@ type TxPublication struct {
 	Route      *Route
 	Page       *queue.Page
 	Persistent bool
+
+	added []*Queue // as in Publication, once it was published
 }
 
 // mostBeside is how many publications openPublication looks at.

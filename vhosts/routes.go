@@ -186,8 +186,9 @@ func (r *Route) rest(took []*Queue) *Route {
 
 // routeTo routes a message that the broker itself publishes: to no queue if the
 // exchange does not exist, and to an internal one as to any other. raw is the
-// message's property flags and list.
-func (v *VHost) routeTo(s *exchanges.Scratch[*Queue], exchange, key string, cc []string, raw []byte) *Route {
+// message's property flags and list. It does not go again where a delayed exchange
+// leads whose queue is one of took, which have the message already.
+func (v *VHost) routeTo(s *exchanges.Scratch[*Queue], exchange, key string, cc []string, raw []byte, took ...*Queue) *Route {
 	var properties wire.PropertyView
 	if err := properties.Scan(raw); err != nil {
 		return &Route{Err: err}
@@ -198,8 +199,12 @@ func (v *VHost) routeTo(s *exchanges.Scratch[*Queue], exchange, key string, cc [
 	if !ok {
 		return &Route{}
 	}
+	m := exchanges.Publish[*Queue]{Exchange: x, Key: []byte(key), CC: cc, Properties: &properties}
+	if slices.ContainsFunc(took, (*Queue).holdsBack) {
+		m.Holds = func(x *Exchange) bool { return slices.Contains(took, delayerOf(x)) }
+	}
 	// A delay that is not valid was passed over when the message was published, or it is none.
-	queues, held, _ := v.reach(s, exchanges.Publish[*Queue]{Exchange: x, Key: []byte(key), CC: cc, Properties: &properties}, false)
+	queues, held, _ := v.reach(s, m, false)
 	route := v.newRoute(queues, s.Recorded(), held)
 	route.delayer = delayerOf(x)
 	return route

@@ -175,24 +175,35 @@ func (m *stamper) bury(headers wire.Table) {
 // direct finds out where the letter with the stamp goes.
 func (m *stamper) direct() {
 	s := &m.stamp
-	s.route = m.source.vhost.routeTo(&m.scratch, s.exchange, s.key, s.cc, s.header[wire.ContentHeaderSize:])
+	s.route = m.way(nil)
 	s.valid = m.scratch.Constant()
 	if m.source.delays {
 		s.due = lifetime(string(s.of.expiration))
 		return
 	}
-	if s.of.reason != queue.Rejected {
-		s.route = s.route.without(func(target *Queue) bool { return cycle(s.deaths, target.name) })
-	}
 	// Its delay was checked when it was published, or it is none.
 	s.route, s.due, _ = s.route.Postpone(s.of.headers, false)
+}
+
+// way is the route of the letter with the stamp, as in VHost.routeTo.
+func (m *stamper) way(took []*Queue) *Route {
+	s := &m.stamp
+	route := m.source.vhost.routeTo(&m.scratch, s.exchange, s.key, s.cc, s.header[wire.ContentHeaderSize:], took...)
+	if m.source.delays || s.of.reason == queue.Rejected {
+		return route
+	}
+	return route.without(func(target *Queue) bool { return cycle(s.deaths, target.name) })
 }
 
 // rest is where a letter goes that has the stamp and was refused before, when those in
 // took got it.
 func (m *stamper) rest(took []*Queue) *Route {
 	if a := &m.again; a.route != m.stamp.route || !slices.Equal(a.took, took) {
-		*a = again{took, m.stamp.route, m.stamp.route.rest(took)}
+		way := m.stamp.route
+		if slices.ContainsFunc(took, (*Queue).holdsBack) {
+			way = m.way(took)
+		}
+		*a = again{took, m.stamp.route, way.rest(took)}
 	}
 	return m.again.rest.For(m.stamp.priority)
 }
