@@ -31,7 +31,9 @@ const (
 )
 
 // joinAll joins all runs that are worth it. What has been joined is in the way of
-// what lies behind it until it is stored, so it goes over the queues in rounds.
+// what lies behind it until it is stored, so it goes over the queues in rounds. While
+// there is an alarm it leaves them: what is joined is on the disk twice for a while,
+// which would take up the rest of one that is nearly full.
 func (j *janitor) joinAll(queues []*Queue) {
 	for round := j.joinRound(queues); len(round) > 0; round = j.joinRound(round) {
 		if j.settleJoined() != nil {
@@ -79,7 +81,7 @@ func (j *janitor) joinOnce(queues []*Queue) (joined []*Queue) {
 		if j.joinedBytes >= joinedBytes && j.settleJoined() != nil {
 			break
 		}
-		if j.hosts.store.Throttle(j.ctx) != nil || j.ctx.Err() != nil {
+		if j.hosts.store.Throttle(j.ctx) != nil || j.ctx.Err() != nil || j.hosts.Alarms().Raised() {
 			break
 		}
 		group, members := q.scattered()
