@@ -58,6 +58,40 @@ func (g *guardFS) Open(name string, o ...vfs.OpenOption) (vfs.File, error) {
 	return f, nil
 }
 
+// absentBlobs returns the names of the blob files that tables refer to and that the
+// database's directory does not have. What has been written anew has another name
+// than tables say, so not all of them need be missing.
+//
+// Pebble takes files into account that it sees when it opens the database. A blob file
+// that is in its manifest and not among those makes it panic when it is read, and
+// keep hold of what it had in hand; so guardFS shows them all, and Open tells which
+// is missing. Names that stand for nothing Pebble takes for files to be deleted.
+func absentBlobs(db *pebble.DB, fs vfs.FS, dir string) (absent []string, err error) {
+	names, err := fs.List(dir)
+	if err != nil {
+		return nil, err
+	}
+	tables, err := db.SSTables()
+	if err != nil {
+		return nil, err
+	}
+	seen := map[string]bool{}
+	for _, name := range names {
+		seen[name] = true
+	}
+	for _, level := range tables {
+		for i := range level {
+			for _, id := range level[i].GetBlobReferenceFiles() {
+				if name := fmt.Sprintf("%06d.blob", uint64(id)); !seen[name] {
+					seen[name] = true
+					absent = append(absent, name)
+				}
+			}
+		}
+	}
+	return absent, nil
+}
+
 // checkBlob verifies the end of a blob file. Its error is damage ([ErrDamaged]), or
 // that the file cannot be read now.
 func checkBlob(f vfs.File) error {

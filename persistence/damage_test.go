@@ -257,6 +257,77 @@ func TestDamageAfterAKill(t *testing.T) {
 	}
 }
 
+// A blob file that is missing after a crash is damage where its bodies are read, and
+// in the way of nothing else. Names of files that are not in use do no harm.
+func TestMissingBlobFile(t *testing.T) {
+	t.Parallel()
+	disk := vfs.NewCrashableMem()
+	s := mustOpen(t, Options{FS: disk, MemTableSize: 1 << 20})
+	specimen(t, s, 400)
+	if err := s.giveBack(); err != nil {
+		t.Fatal(err)
+	}
+	fs := disk.CrashClone(vfs.CrashCloneCfg{})
+	for path := range files(t, fs, "data") {
+		if strings.HasSuffix(path, ".blob") {
+			if err := fs.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	s = mustOpen(t, Options{FS: fs})
+	if len(s.absent) == 0 {
+		t.Error("no file is known to be missing")
+	}
+	var runs []RecoveredRun
+	if err := s.Recover(func(r *RecoveredRun) (bool, error) { runs = append(runs, *r); return true, nil }); err != nil {
+		t.Fatal(err)
+	}
+	missing := 0
+	for _, r := range runs {
+		if _, err := readRun(s, warm(s, r)); err != nil {
+			missing++
+			if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), ".blob is missing") {
+				t.Errorf("reading a body says %v", err)
+			}
+		}
+	}
+	if missing == 0 || missing == len(runs) {
+		t.Errorf("%d of %d bodies are missing", missing, len(runs))
+	}
+	mustClose(t, s)
+
+	in, err := OpenInspection(fs, "data")
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := 0
+	err = in.Walk(t.Context(), Visitor{
+		Body: func(*InspectedRun, []byte) error { return nil },
+		Damage: func(d Damage) {
+			told++
+			if !strings.Contains(d.Reason, ".blob is missing") {
+				t.Errorf("inspection says %+v", d)
+			}
+		},
+	})
+	if err = errors.Join(err, in.Close()); err != nil || told == 0 {
+		t.Errorf("inspection tells of %d damaged places: %v", told, err)
+	}
+
+	// As if it had been written anew under another name.
+	s = mustOpen(t, Options{FS: fs})
+	s.absent = append(s.absent, "999999.blob")
+	g, err := s.openGeneration(openMode{readOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.db.Close(); err != nil {
+		t.Error(err)
+	}
+	mustClose(t, s)
+}
+
 // TestMissingLog takes away the older logs of a store: that is noticed if what they
 // hold is in no table.
 func TestMissingLog(t *testing.T) {

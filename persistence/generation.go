@@ -47,6 +47,7 @@ func (s *Store) openGeneration(mode openMode) (*generation, error) {
 		fs = mode.fs
 	}
 	g.fs = newGuardFS(fs, path, &s.disk, func(err error) { s.generationFailed(g, err) })
+	g.fs.absent = s.absent
 	options := s.databaseOptions(g)
 	options.ErrorIfNotExists, options.ReadOnly = !mode.create, mode.readOnly
 	err := g.runUntil(s.life, func() (err error) {

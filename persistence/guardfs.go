@@ -34,6 +34,8 @@ type guardFS struct {
 	fail func(error)
 	disk *diskTimes
 
+	absent []string // blob files that are shown though they are not there, see absentBlobs
+
 	// changing is held for reading while something on disk is being changed.
 	changing sync.RWMutex
 	isCut    bool
@@ -138,6 +140,9 @@ func (g *guardFS) RemoveAll(name string) (err error) {
 func (g *guardFS) List(dir string) (names []string, err error) {
 	if names, err = g.FS.List(dir); errors.Is(err, os.ErrNotExist) {
 		return nil, err
+	}
+	if dir == g.dir {
+		names = append(names, g.absent...)
 	}
 	return names, g.check("list", dir, err)
 }

@@ -180,10 +180,17 @@ func openOffline(fs vfs.FS, path string, o *pebble.Options) (*generation, error)
 	o.Logger = &databaseLogger{slog.New(slog.DiscardHandler), g}
 	// Whoever reads is told; the default would be fatal.
 	o.EventListener = &pebble.EventListener{DataCorruption: func(pebble.DataCorruptionInfo) {}}
-	err := g.run(func() (err error) {
+	open := func() (err error) {
 		g.db, err = pebble.Open(path, o)
 		return err
-	})
+	}
+	err := g.run(open)
+	if err == nil {
+		g.fs.absent, err = absentBlobs(g.db, fs, path)
+	}
+	if err == nil && len(g.fs.absent) > 0 { // so that it sees them
+		err = g.run(func() error { return errors.Join(g.db.Close(), open()) })
+	}
 	if err != nil {
 		g.fs.cut()
 		return nil, err

@@ -255,7 +255,7 @@ func (c *copier) record(key, value []byte, err error) error {
 	}
 	body := make([]byte, bodyKeyLen)
 	putBodyKey(body, spaceBody, e.name)
-	content, closer, err := c.from.Get(body)
+	content, closer, err := get(c.from, body)
 	if err != nil {
 		return nil
 	}

@@ -52,6 +52,7 @@ type Store struct {
 	life      context.Context // ends when the store is closed
 	end       context.CancelFunc
 	note      *note          // the reporter's
+	absent    []string       // blob files, see absentBlobs; constant after Open
 	workers   sync.WaitGroup // housekeeper and reclaimer
 	measure   chan struct{}  // asks the housekeeper to measure the disk's space
 	reclaimer reclaimer
@@ -270,7 +271,9 @@ func (s *Store) peekLastCommit(fs vfs.FS) (last uint64, err error) {
 	}
 	defer g.fs.cut()
 	err = g.run(func() error {
-		last, err = g.lastCommit()
+		if last, err = g.lastCommit(); err == nil {
+			s.absent, err = absentBlobs(g.db, fs, g.fs.dir)
+		}
 		return errors.Join(err, g.db.Close())
 	})
 	return last, err

@@ -297,14 +297,19 @@ func keyNumber(key []byte, width int) *big.Int {
 // numberKey is the key of a number.
 func numberKey(n *big.Int, width int) []byte { return n.FillBytes(make([]byte, width)) }
 
-// get is Get of the database. Pebble panics when it finds a file of values missing.
+// get is Get of the database. Pebble panics when it finds a file of values missing that
+// it has not seen, see absentBlobs, and keeps to itself that a value cannot be read.
 func get(db *pebble.DB, key []byte) (value []byte, closer io.Closer, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = damaged(key, 0, "%v", p)
 		}
 	}()
-	return db.Get(key)
+	value, closer, err = db.Get(key)
+	if it, ok := closer.(*pebble.Iterator); ok && it.Error() != nil {
+		return nil, nil, oneLine{it.Close()} // the same error
+	}
+	return value, closer, err
 }
 
 // valueOf is the iterator's value, likewise.

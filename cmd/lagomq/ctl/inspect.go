@@ -279,6 +279,10 @@ func (c *catalog) finding(d *persistence.Damage) finding {
 	case persistence.DamagedDeletion:
 		f.Lost = fmt.Sprintf("messages deleted from number %s on may come back", queue.NumberText(d.First))
 	case persistence.DamagedBody:
+		if d.Queue == 0 { // what that means for queues is told of each
+			f.Subject = fmt.Sprintf("key %x", d.Key)
+			break
+		}
 		f.Lost = fmt.Sprintf("messages %s, %d of them not settled", numbersText(d.First, d.First+uint64(d.Count)-1), d.Live)
 	case persistence.DamagedFile:
 		f.Subject = fmt.Sprintf("keys %x to %x cannot be read", d.Key, d.Until)
