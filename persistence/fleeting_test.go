@@ -290,3 +290,38 @@ func TestExtendedRunsAndWhatIsBetween(t *testing.T) {
 		wantBody(t, s, sh, "one-two")
 	})
 }
+
+// What is added to a run that may wait waits with it, and is answered with it.
+func TestExtendedFleetingRuns(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *Store, q uint64) {
+		var j journal
+		extended := func(first uint64) *Share {
+			r := NewRun(&growing{[]byte("one")})
+			sh := r.Share(q, first, 1, 3)
+			r.Fleeting()
+			s.Propose(0, &named{"one", &j}, PutRun(r))
+			if !s.Extend(sh, text("-two"), 1, 4, &named{"two", &j}) {
+				t.Fatal("not extended")
+			}
+			synctest.Wait()
+			if len(j.calls) > 0 {
+				t.Errorf("%q although the run may wait", j.calls)
+			}
+			return sh
+		}
+		s.Propose(0, nil, Drop(extended(1)))
+		synctest.Wait()
+		want := []string{"one durable <nil>", "two durable <nil>", "one flush", "two flush"}
+		if !slices.Equal(j.calls, want) || s.Stats().Commits > 0 {
+			t.Errorf("calls %q, want %q; %d commits", j.calls, want, s.Stats().Commits)
+		}
+		j.calls = nil
+		sh := extended(3)
+		time.Sleep(2*s.opts.FleetingDelay + 1)
+		synctest.Wait()
+		if !slices.Equal(j.calls, want) {
+			t.Errorf("calls %q, want %q", j.calls, want)
+		}
+		wantBody(t, s, sh, "one-two")
+	})
+}

@@ -187,7 +187,7 @@ func (s *Store) Extend(sh *Share, more Body, count uint32, bytes uint64, w Waite
 	if !ok || !body.Grow(more) {
 		return false
 	}
-	p := proposal{waiter: w, urgent: w != nil, bytes: int64(body.Size() - run.size)}
+	p := proposal{waiter: w, urgent: w != nil, fleeting: s.atLocked(place).fleeting, bytes: int64(body.Size() - run.size)}
 	run.size = body.Size()
 	sh.count += count
 	sh.bytes += bytes

@@ -3,6 +3,14 @@
 
 package vhosts
 
+import "github.com/lagomq/lagomq/vhosts/queue"
+
+// passesLocked reports whether a run that has just come is expected to be settled at
+// once. It is not if there is nobody to settle it.
+func (q *Queue) passesLocked(run *queue.Run) bool {
+	return (len(q.engine.Consumers()) > 0 || run.HandedOut()) && q.haste.expected()
+}
+
 // haste tells from how a queue's consumers settled what they got whether they will settle
 // what they get now before the store has to write it: then it had better wait a moment,
 // see [persistence.Run.Fleeting]. If they do not, that costs the publisher the moment, so
@@ -17,8 +25,7 @@ type haste struct {
 // the consumers have become faster.
 const mostDoubt = 1 << 10
 
-// expected reports whether a run that was just handed out is expected to be settled at
-// once.
+// expected reports whether a run is expected to be settled at once.
 func (h *haste) expected() bool {
 	if h.pass > 0 {
 		h.pass--

@@ -136,7 +136,7 @@ func (q *Queue) publish(p *Publication) (letters bool) {
 // keepLocked sees to it that the page of a run that has just come can stay.
 func (q *Queue) keepLocked(p *Publication, run *queue.Run) {
 	if !run.Done() {
-		p.stays = p.stays || q.durable && p.run != nil && !(run.HandedOut() && q.haste.expected())
+		p.stays = p.stays || q.durable && p.run != nil && !q.passesLocked(run)
 		p.keepLocked(q, run)
 		q.trimLocked()
 	}
