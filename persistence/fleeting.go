@@ -36,13 +36,24 @@ import (
 // is proposed.
 func (r *Run) Fleeting() { r.fleeting = true }
 
-// Spared reports whether the share's run would not be written if the share were
-// dropped now, and if not held says whether the store has waited for that.
-func (s *Store) Spared(sh *Share) (spared, held bool) {
-	if s.untaken(sh.run) {
-		return true, false
+// Fate is what has become of a share since its run was made.
+type Fate int
+
+const (
+	Waiting Fate = iota // the committer has not taken it: it is not written if it is dropped now
+	Spared              // it never will be written
+	Written             // it was taken to be written
+)
+
+// Fate tells what has become of a share.
+func (s *Store) Fate(sh *Share) Fate {
+	switch {
+	case !s.untaken(sh.run):
+		return Written
+	case sh.dropped.Load():
+		return Spared
 	}
-	return false, sh.run.fleeting // which is constant since the run was proposed
+	return Waiting
 }
 
 // The place of a run is that of its proposal in the list. That of a run that was taken

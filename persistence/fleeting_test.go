@@ -47,8 +47,8 @@ func TestFleetingRunsAreSpared(t *testing.T) {
 		if len(j.calls) > 0 {
 			t.Errorf("%q although the first run is not settled", j.calls)
 		}
-		if spared, _ := s.Spared(a); !spared {
-			t.Error("a run that waits would be written")
+		if s.Fate(a) != Waiting || s.Fate(b) != Spared {
+			t.Errorf("fates %d and %d", s.Fate(a), s.Fate(b))
 		}
 		s.Propose(0, nil, Drop(a))
 		s.Propose(0, nil, Drop(a))
@@ -79,11 +79,8 @@ func TestFleetingRunsAreWrittenInTime(t *testing.T) {
 		if !slices.Equal(j.calls, []string{"a durable <nil>", "a flush"}) || !a.Stored() || b.Stored() {
 			t.Errorf("calls %q", j.calls)
 		}
-		if spared, held := s.Spared(a); spared || !held {
-			t.Errorf("the run that was written: spared %t, held %t", spared, held)
-		}
-		if spared, _ := s.Spared(b); !spared {
-			t.Error("a run that waits would be written")
+		if s.Fate(a) != Written || s.Fate(b) != Waiting {
+			t.Errorf("fates %d and %d", s.Fate(a), s.Fate(b))
 		}
 		time.Sleep(s.opts.FleetingDelay)
 		synctest.Wait()

@@ -105,7 +105,7 @@ func (q *Queue) collectLocked() {
 	}
 	for _, r := range q.fx.Done {
 		if share, ok := r.Stored.(*persistence.Share); ok {
-			q.haste.observe(q.vhost.hosts.store.Spared(share))
+			q.haste.settled(q.vhost.hosts.store, share)
 			q.records = append(q.records, persistence.Drop(share))
 		}
 	}
