@@ -208,6 +208,7 @@ func TestLettersBehindDamaged(t *testing.T) {
 	t.Parallel()
 	fs := vfs.NewMem()
 	b := openWith(t, fs, Options{ResidentBytes: 1})
+	b.janitor.stop() // else it joins the runs
 	target := b.declare(t, "target", "durable", 1)
 	q := b.declare(t, "q", "durable", 1, dlx("", "target")...)
 	for _, body := range []string{"a", "b", "c"} {
