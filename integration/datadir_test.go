@@ -9,9 +9,11 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/rabbitmq/amqp091-go"
@@ -118,10 +120,6 @@ func TestServerRefusesDataDir(t *testing.T) {
 			writeFile(t, "text", dir, "file")
 			return filepath.Join(dir, "file")
 		}, []string{"not a directory"}},
-		"BelowAFile": {func(t *testing.T, dir string) string {
-			writeFile(t, "text", dir, "file")
-			return filepath.Join(dir, "file")
-		}, []string{"not a directory"}},
 		"InUse": {func(t *testing.T, dir string) string {
 			startProcess(t, nil, "--data-dir", dir).stand() // or it would go on tidying up there
 			return dir
@@ -159,6 +157,20 @@ func TestServerRefusesDataDir(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A data directory that cannot be made is named, with what to do.
+func TestServerRefusesBelowAFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	writeFile(t, "text", dir, "file")
+	server := command(t, nil, "--data-dir", filepath.Join(dir, "file", "data"))
+	must(t, server.cmd.Start())
+	code, said := server.exitCode(), server.stderr.String()
+	if code == 0 || !strings.HasPrefix(said, "lagomq: create data directory "+dir) || strings.Count(said, "\n") != 1 ||
+		!strings.Contains(said, "not a directory; name a directory that the broker may create") {
+		t.Errorf("exit code %d and:\n%s", code, said)
 	}
 }
 
@@ -237,4 +249,19 @@ func startsWhole(t testing.TB, dir string) bool {
 		t.Errorf("got %d messages: want %d", len(got), storedMessages)
 	}
 	return true
+}
+
+// Each signal that asks the server to end, that of a terminal that goes away
+// included, is answered by an orderly stop.
+func TestServerStopsInOrder(t *testing.T) {
+	t.Parallel()
+	for _, end := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
+		t.Run(end.String(), func(t *testing.T) {
+			t.Parallel()
+			if signal.Ignored(end) {
+				t.Skip("who runs this test has it ignored")
+			}
+			startProcess(t, nil, "--data-dir", t.TempDir(), "--storage-free-reserve", "0").endBy(end)
+		})
+	}
 }

@@ -145,7 +145,13 @@ func (p *serverProcess) exitCode() int {
 // terminate sends SIGTERM and expects an orderly end.
 func (p *serverProcess) terminate() {
 	p.t.Helper()
-	must(p.t, p.cmd.Process.Signal(syscall.SIGTERM))
+	p.endBy(syscall.SIGTERM)
+}
+
+// endBy sends a signal and expects an orderly end.
+func (p *serverProcess) endBy(signal syscall.Signal) {
+	p.t.Helper()
+	must(p.t, p.cmd.Process.Signal(signal))
 	if code := p.exitCode(); code != 0 {
 		p.t.Errorf("exit code %d:\n%s", code, p.stderr.String())
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	iofs "io/fs"
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -22,7 +23,11 @@ func (s *Store) Backup(ctx context.Context, dir string) (err error) {
 		return err
 	}
 	fs := s.opts.FS
-	if names, err := fs.List(dir); err == nil && slices.ContainsFunc(names, isForeign) {
+	names, err := fs.List(dir)
+	if err != nil && !errors.Is(err, iofs.ErrNotExist) {
+		return fmt.Errorf("back up to %s: %w", dir, plain(err))
+	}
+	if slices.ContainsFunc(names, isForeign) {
 		return fmt.Errorf("back up: directory %s is not empty", dir)
 	}
 	g, err := s.beginRead()

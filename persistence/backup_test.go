@@ -68,6 +68,10 @@ func TestBackupIsRefused(t *testing.T) {
 			t.Errorf("Backup into %s: %v", dir, err)
 		}
 	}
+	writeFile(t, fs, "file", "precious")
+	if err := s.Backup(context.Background(), "file"); err == nil || strings.Contains(err.Error(), "\n") {
+		t.Errorf("Backup into a file: %v", err)
+	}
 	if after := files(t, fs, "full"); len(after) != len(before) {
 		t.Errorf("the directory holds %v", after)
 	}

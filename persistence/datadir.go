@@ -57,7 +57,7 @@ type dataDir struct {
 // as it was found.
 func openDataDir(fs vfs.FS, dir string) (d dataDir, err error) {
 	if err := mkdirSynced(fs, dir); err != nil {
-		return d, fmt.Errorf("create data directory %s: %w", dir, plain(err))
+		return d, fmt.Errorf("create data directory %s: %w; name a directory that the broker may create", dir, plain(err))
 	}
 	if _, err := checkFormat(fs, dir); err != nil {
 		return d, err

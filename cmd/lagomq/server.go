@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"os"
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
@@ -33,7 +34,7 @@ func serverCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "server",
 		Short: "Run the broker",
-		Long: "Run the broker until it gets SIGTERM or SIGINT. Settings come from flags, the\n" +
+		Long: "Run the broker until it gets SIGTERM, SIGINT or SIGHUP. Settings come from flags, the\n" +
 			"environment (LAGOMQ_...), the file given with --config, and defaults, in this order.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -64,7 +65,11 @@ func runServer(cmd *cobra.Command, c config.Config) error {
 	if err != nil {
 		return err
 	}
-	signals, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
+	ends := []os.Signal{syscall.SIGTERM, syscall.SIGINT}
+	if !signal.Ignored(syscall.SIGHUP) { // as nohup does
+		ends = append(ends, syscall.SIGHUP)
+	}
+	signals, stop := signal.NotifyContext(cmd.Context(), ends...)
 	defer stop()
 	started := time.Now()
 	if err := broker.Start(signals); err != nil {
