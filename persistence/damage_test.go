@@ -216,7 +216,7 @@ func TestDamageAfterAKill(t *testing.T) {
 	}
 	samples := 30
 	if testing.Short() {
-		samples = 12
+		samples = 4
 	}
 	rng := rand.New(rand.NewPCG(7, 7))
 	logs := 0
