@@ -286,7 +286,8 @@ func (s *Store) nextReport(g *generation) (*flight, *pebble.Batch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for s.gen == g && s.failure == nil && s.refusal == nil {
-		if len(s.flights) > 0 && s.flights[0].applied {
+		// What comes while the database is opened anew is for the next reporter.
+		if !g.closed && len(s.flights) > 0 && s.flights[0].applied {
 			return s.flights[0], s.flights[0].batch
 		}
 		s.landed.Wait()

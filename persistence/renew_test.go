@@ -267,3 +267,46 @@ func TestIdleStoreIsSlim(t *testing.T) {
 		mustClose(t, s)
 	})
 }
+
+// TestAnswersWhileRenewing: what needs no disk and comes while the database is opened
+// anew is answered before what comes after it, by one reporter at a time.
+func TestAnswersWhileRenewing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		renewing, open := make(chan struct{}), make(chan struct{})
+		var once sync.Once
+		renews := false
+		fs := &markerFS{vfs.NewMem(), func() {
+			if renews {
+				once.Do(func() { close(renewing); <-open })
+			}
+		}}
+		s, err := Open(quiet(Options{FS: fs}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(t, s, s.NewID(), 1, "body")
+		synctest.Wait()
+		renews = true
+		s.askForRenewal()
+		<-renewing
+		slow := newGate()
+		s.Propose(0, nil, Drop(fleeting(s, s.NewID(), 1, slow)))
+		synctest.Wait()
+		close(open)
+		var j journal
+		s.Propose(0, &named{"next", &j}, SetConfig([]byte("k"), nil))
+		synctest.Wait()
+		if s.renewal || s.gen.closed {
+			t.Error("the database was not opened anew")
+		}
+		if len(j.calls) > 0 {
+			t.Errorf("%q while another waiter is told", j.calls)
+		}
+		close(slow.open)
+		mustClose(t, s)
+		if len(j.calls) != 2 {
+			t.Errorf("%q", j.calls)
+		}
+	})
+}
