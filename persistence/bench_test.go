@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -143,4 +144,18 @@ func BenchmarkPropose(b *testing.B) {
 		s.Propose(0, nil, Settle(sh, settled))
 	}
 	mustPropose(b, s)
+}
+
+// BenchmarkSettlementsGather proposes settlements that nothing follows for a while.
+func BenchmarkSettlementsGather(b *testing.B) {
+	const gathered = 20000
+	s := mustOpen(b, Options{FS: vfs.NewMem(), SettleDelay: time.Hour})
+	sh := put(b, s, s.NewID(), 1, "body")
+	b.ReportAllocs()
+	for n := 0; b.Loop(); n++ {
+		if n%gathered == 0 {
+			mustPropose(b, s)
+		}
+		s.Propose(0, nil, Settle(sh, Settled{1}))
+	}
 }

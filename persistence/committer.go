@@ -110,7 +110,7 @@ func (s *Store) nextFlight(g *generation) (f *flight, last func(*generation)) {
 // manyLocked reports whether it is worth to prepare a batch of what is pending while the
 // disk works on another.
 func (s *Store) manyLocked() bool {
-	return s.pending.bytes >= pipelineFrom || len(s.pending.proposals) >= pipelineProposals
+	return s.pending.bytes >= pipelineFrom || len(s.pending.proposals)-s.useless >= pipelineProposals
 }
 
 // underway is the number of batches on their way.
@@ -136,7 +136,8 @@ func (s *Store) takeLocked() {
 		}
 	}
 	s.first.Add(uint64(n))
-	s.front = max(s.front, s.first.Load())
+	s.front, s.told = max(s.front, s.first.Load()), max(s.told, s.first.Load())
+	s.useless = 0
 	s.due = 0
 	if s.closing {
 		s.due = len(s.pending.proposals)

@@ -3,10 +3,7 @@
 
 package persistence
 
-import (
-	"slices"
-	"time"
-)
+import "time"
 
 // A message that is settled before it is written need not be written at all. Of a
 // run that is fleeting, because its messages are with consumers that settle
@@ -116,11 +113,7 @@ func (s *Store) spareLocked(sh *Share) {
 	}
 	p := s.atLocked(place)
 	if p.live--; p.live == 0 && p.fleeting {
-		start := 0
-		if place > s.first.Load() {
-			start = s.atLocked(place - 1).end
-		}
-		s.unbindLocked(s.pending.records[start:p.end])
+		s.unbindLocked(s.recordsLocked(place))
 	}
 }
 
@@ -217,69 +210,94 @@ func (s *Store) readyLocked() int {
 	}
 }
 
-// passLocked passes what can be passed, and has answered what waited for that.
+// passLocked passes what can be passed, and has it answered: in order, so not before
+// what was taken is on its way.
 func (s *Store) passLocked() {
-	from, end := s.front, s.endLocked()
-	for s.front < end {
+	for end := s.endLocked(); s.front < end; s.front++ {
 		if p := s.atLocked(s.front); p.holds() || p.pressing() {
 			break
 		}
-		s.front++
 	}
-	if s.front > from || s.late {
+	if s.taken != nil || s.building {
+		return
+	}
+	for ; s.told < s.front; s.told++ {
 		s.answerPassedLocked()
+	}
+	// That half of the list is of no use makes it worth to move the rest.
+	if s.useless > 0 && 2*s.useless >= len(s.pending.proposals) {
+		s.compactLocked()
 	}
 }
 
-// answerPassedLocked takes out of the list what is passed, but for settlements of what
-// is written or may be, and has it answered.
+// answerPassedLocked has the next proposal that is passed answered, and lets go of all in
+// it but settlements of what is written or may be.
 func (s *Store) answerPassedLocked() {
-	passed := s.pending.proposals[:s.passedLocked()]
-	spared := slices.ContainsFunc(passed, func(p proposal) bool { return p.fleeting })
-	// Answers go out in order: what was taken comes first.
-	s.late = spared && (s.taken != nil || s.building)
-	if !spared || s.late {
+	p, left := s.atLocked(s.told), false
+	records := s.recordsLocked(s.told)
+	for i := range records {
+		if r := &records[i]; s.answered(r) {
+			*r = Record{}
+		} else {
+			left = true
+		}
+	}
+	var bytes int64
+	if left {
+		s.armLocked()
+	} else {
+		s.useless++
+		bytes, p.bytes = p.bytes, 0
+		s.pending.bytes -= bytes
+	}
+	if p.waiter == nil {
+		s.release(bytes)
 		return
 	}
-	list := s.spare.list()
-	var rides proposal // what stays
+	s.answerLocked(p.waiter, bytes)
+	p.waiter = nil
+}
+
+// recordsLocked returns the records of the proposal at a place in the list.
+func (s *Store) recordsLocked(place uint64) []Record {
 	start := 0
+	if place > s.first.Load() {
+		start = s.atLocked(place - 1).end
+	}
+	return s.pending.records[start:s.atLocked(place).end]
+}
+
+// compactLocked takes out of the list what was answered and is of no use.
+func (s *Store) compactLocked() {
+	passed := s.pending.proposals[:s.told-s.first.Load()]
+	kept, end, start, due := 0, 0, 0, s.due
 	for i := range passed {
-		p, before := &passed[i], rides.end
-		for j := start; j < p.end; j++ {
-			if r := &s.pending.records[j]; !s.answered(r) {
-				s.pending.records[rides.end] = *r
-				rides.end++
+		p, before := passed[i], end
+		for ; start < p.end; start++ {
+			if r := &s.pending.records[start]; r.kind != 0 {
+				s.pending.records[end] = *r
+				end++
 			}
 		}
-		start = p.end
-		if rides.end > before {
-			rides.bytes += p.bytes
-		} else {
-			list.bytes += p.bytes
-		}
-		if p.waiter != nil {
-			list.proposals = append(list.proposals, *p)
+		if end > before {
+			p.end = end
+			passed[kept] = p
+			kept++
+		} else if i < due {
+			s.due--
 		}
 	}
-	stay := 0
-	if rides.end > 0 {
-		stay = 1
-		passed[0] = rides
-		s.armLocked()
-	}
-	if s.due > 0 {
-		s.due = max(s.due-(len(passed)-stay), stay)
-	}
-	s.first.Add(uint64(len(passed) - stay))
-	s.pending.bytes -= list.bytes
-	s.pending.remove(stay, len(passed), rides.end, start)
-	for i := range rides.end {
-		if run := s.pending.records[i].run; run != nil { // a volatile one
-			run.place.Store(s.first.Load())
+	s.pending.remove(kept, len(passed), end, start)
+	s.first.Add(uint64(len(passed) - kept))
+	s.useless = 0
+	for i := range kept {
+		place := s.first.Load() + uint64(i)
+		for _, r := range s.recordsLocked(place) {
+			if r.run != nil { // a volatile one
+				r.run.place.Store(place)
+			}
 		}
 	}
-	s.sendAnswersLocked(list)
 }
 
 // answered lets go of a record with which nothing has to be done any more.
@@ -299,23 +317,17 @@ func (s *Store) answered(r *Record) bool {
 	return false
 }
 
-// sendAnswersLocked has the reporter answer a list of proposals after all that is on
-// its way.
-func (s *Store) sendAnswersLocked(list *pending) {
-	if len(list.proposals) == 0 {
-		s.release(list.bytes)
-		s.spare.giveBackList(list)
-		return
+// answerLocked has the reporter tell a waiter, and take bytes off the account, after all
+// that is on its way.
+func (s *Store) answerLocked(w Waiter, bytes int64) {
+	n := len(s.flights)
+	if n == 0 || !s.flights[n-1].answers {
+		s.flights = append(s.flights, &flight{gen: s.gen, list: s.spare.list(), last: true, applied: true, answers: true})
+		s.landed.Signal()
+		n++
 	}
-	if n := len(s.flights); n > 0 && s.flights[n-1].answers {
-		f := s.flights[n-1]
-		f.list.proposals = append(f.list.proposals, list.proposals...)
-		f.proposals, f.bytes = f.list.proposals, f.bytes+list.bytes
-		s.spare.giveBackList(list)
-		return
-	}
-	s.flights = append(s.flights, &flight{
-		chunk: chunk{proposals: list.proposals, bytes: list.bytes}, gen: s.gen, list: list, last: true, applied: true, answers: true,
-	})
-	s.landed.Signal()
+	f := s.flights[n-1]
+	f.list.proposals = append(f.list.proposals, proposal{waiter: w, bytes: bytes})
+	f.proposals = f.list.proposals
+	f.bytes += bytes
 }

@@ -238,10 +238,8 @@ func (s *Store) settlementsDue() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.armed = false
+	// What waits behind a run that is held goes with that, or is passed with it later.
 	s.due = max(s.due, s.passedLocked())
-	if s.due == 0 && len(s.pending.proposals) > 0 {
-		s.armLocked() // what there is waits behind a run that is held
-	}
 	s.wake.Signal()
 }
 

@@ -311,7 +311,7 @@ func (s *Store) refuse() {
 		}
 		open = append(open, s.pending.proposals...)
 		s.first.Store(s.endLocked())
-		s.front = s.first.Load()
+		s.front, s.told, s.useless = s.first.Load(), s.first.Load(), 0
 		s.flights, s.unsynced, s.taken, s.pending = nil, nil, nil, pending{}
 		if len(open) == 0 {
 			break

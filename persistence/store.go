@@ -84,6 +84,8 @@ type Store struct {
 	pending pending       // proposed and not yet taken
 	first   atomic.Uint64 // place of the first of them, changed under mu: see fleeting.go
 	front   uint64        // place of the first that is not passed
+	told    uint64        // place of the first of those that is not answered
+	useless int           // so many that are answered have no record any more
 	due     int           // so many of them are to be taken
 	timer   *time.Timer   // makes settlements due after SettleDelay
 	armed   bool          // timer is running
@@ -92,7 +94,6 @@ type Store struct {
 	holding              bool        // hold is running
 	heldBefore           uint64      // the place before which
 	joinedFrom, joinedTo uint64      // places that must come into one commit, of the last run that was extended and those that overlap
-	late                 bool        // what is passed could not be answered yet
 	building             bool        // the committer has a flight that is in no list
 
 	taken      *pending // what the committer took; from next and nextRecord on it is in no flight yet
@@ -135,6 +136,7 @@ func Open(o Options) (*Store, error) {
 		opts:    o,
 		lock:    dir.lock,
 		front:   1,
+		told:    1,
 		measure: make(chan struct{}, 1),
 		stopped: make(chan struct{}),
 	}
