@@ -101,6 +101,7 @@ func (h *recentHistory) record(p *Publication, r *Route, queues []*Queue) []*Que
 	run := remembered{first: h.next, count: uint32(p.page.Len()), persistent: p.persistent, page: p.page}
 	if p.run != nil && h.durable {
 		run.share = p.run.Share(h.id, run.first, run.count, p.page.BodyBytes())
+		p.stays = true
 	}
 	run.page.Hold()
 	h.runs = append(h.runs, run)

@@ -426,3 +426,21 @@ func TestHistoryBetween(t *testing.T) {
 	wantBodies(t, full, "1")
 	wantBodies(t, late, "1")
 }
+
+// What a history remembers is written in any case, so the store does not wait for
+// consumers to settle it.
+func TestHistoryIsNotFleeting(t *testing.T) {
+	t.Parallel()
+	b := openBroker(t, vfs.NewMem())
+	b.historyExchange(t, 10)
+	q := b.declare(t, "q", "durable", 1)
+	b.follow(t, "q", "")
+	consume(t, q, newInbox("c", false, 0))
+	b.publish(t, "x", "k", true, nil, "message")
+	b.sync(t)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.haste.watched != nil {
+		t.Error("a message that is remembered waits for its consumer")
+	}
+}

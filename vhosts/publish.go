@@ -22,7 +22,7 @@ type Publication struct {
 	copied     []*Queue             // that get it as a copy later, see follower
 	added      []*Queue             // that get it now or later, and are not in its route
 	mailed     bool                 // it is of dead letters
-	stays      bool                 // a queue does not expect it to be settled at once, see haste
+	stays      bool                 // a history remembers it, or a queue does not expect it to be settled at once, see haste
 	held       []*persistence.Run   // what delayed exchanges on the way store of it, see hold
 }
 
