@@ -44,8 +44,8 @@ func TestFleetingRunsAreSpared(t *testing.T) {
 		s.Propose(0, nil, Settle(b, Settled{1}))
 		s.Propose(0, nil, Drop(b))
 		synctest.Wait()
-		if len(j.calls) > 0 {
-			t.Errorf("%q although the first run is not settled", j.calls)
+		if calls := j.durable(); len(calls) > 0 {
+			t.Errorf("%q although the first run is not settled", calls)
 		}
 		if s.Fate(a) != Waiting || s.Fate(b) != Spared {
 			t.Errorf("fates %d and %d", s.Fate(a), s.Fate(b))
@@ -53,8 +53,8 @@ func TestFleetingRunsAreSpared(t *testing.T) {
 		s.Propose(0, nil, Drop(a))
 		s.Propose(0, nil, Drop(a))
 		synctest.Wait()
-		if want := []string{"a durable <nil>", "b durable <nil>", "a flush", "b flush"}; !slices.Equal(j.calls, want) {
-			t.Errorf("calls %q, want %q", j.calls, want)
+		if want := []string{"a durable <nil>", "b durable <nil>"}; !slices.Equal(j.durable(), want) {
+			t.Errorf("calls %q, want %q", j.durable(), want)
 		}
 		time.Sleep(s.opts.SettleDelay + 2*maxFleetingDelay)
 		if n := s.Stats().Commits; n > 0 {
@@ -76,8 +76,8 @@ func TestFleetingRunsAreWrittenInTime(t *testing.T) {
 		b := fleeting(s, q, 2, &named{"b", &j})
 		time.Sleep(s.opts.FleetingDelay/2 + 1)
 		synctest.Wait()
-		if !slices.Equal(j.calls, []string{"a durable <nil>", "a flush"}) || !a.Stored() || b.Stored() {
-			t.Errorf("calls %q", j.calls)
+		if !slices.Equal(j.durable(), []string{"a durable <nil>"}) || !a.Stored() || b.Stored() {
+			t.Errorf("calls %q", j.durable())
 		}
 		if s.Fate(a) != Written || s.Fate(b) != Waiting {
 			t.Errorf("fates %d and %d", s.Fate(a), s.Fate(b))
@@ -105,8 +105,8 @@ func TestFleetingRunsGoWithWhatPresses(t *testing.T) {
 		if !a.Stored() || time.Since(start) > 0 {
 			t.Errorf("stored %t after %v", a.Stored(), time.Since(start))
 		}
-		if want := []string{"a durable <nil>", "gone durable <nil>", "a flush", "gone flush"}; !slices.Equal(j.calls, want) {
-			t.Errorf("calls %q, want %q", j.calls, want)
+		if want := []string{"a durable <nil>", "gone durable <nil>"}; !slices.Equal(j.durable(), want) {
+			t.Errorf("calls %q, want %q", j.durable(), want)
 		}
 		wantKeys(t, s, keyCounts{entries: 1, bodies: 1})
 	})
@@ -125,16 +125,13 @@ func TestSparedRunsAreAnsweredInOrder(t *testing.T) {
 	}
 	end := newReply()
 	s.Propose(0, end)
-	j.mu.Lock()
-	if len(j.calls) > 0 {
-		t.Errorf("%q while the disk is busy", j.calls)
+	if calls := j.durable(); len(calls) > 0 {
+		t.Errorf("%q while the disk is busy", calls)
 	}
-	j.mu.Unlock()
 	close(g.open)
 	end.want(t)
-	durable := slices.DeleteFunc(j.calls, func(c string) bool { return c[len(c)-5:] == "flush" })
-	if want := []string{"config durable <nil>", "run 0 durable <nil>", "run 1 durable <nil>", "run 2 durable <nil>"}; !slices.Equal(durable, want) {
-		t.Errorf("calls %q, want %q", durable, want)
+	if want := []string{"config durable <nil>", "run 0 durable <nil>", "run 1 durable <nil>", "run 2 durable <nil>"}; !slices.Equal(j.durable(), want) {
+		t.Errorf("calls %q, want %q", j.durable(), want)
 	}
 }
 
@@ -216,8 +213,8 @@ func TestBoundSharesAreNotSpared(t *testing.T) {
 	}
 	close(g.open)
 	mustPropose(t, s)
-	if want := []string{"original durable <nil>", "original flush"}; !slices.Equal(j.calls, want) {
-		t.Errorf("calls %q, want %q", j.calls, want)
+	if want := []string{"original durable <nil>"}; !slices.Equal(j.durable(), want) {
+		t.Errorf("calls %q, want %q", j.durable(), want)
 	}
 	wantKeys(t, s, keyCounts{})
 }
@@ -236,13 +233,13 @@ func TestChainsOfLettersAreSpared(t *testing.T) {
 			last = next
 		}
 		synctest.Wait()
-		if len(j.calls) > 0 {
-			t.Errorf("%q although the last copy is not settled", j.calls)
+		if calls := j.durable(); len(calls) > 0 {
+			t.Errorf("%q although the last copy is not settled", calls)
 		}
 		s.Propose(0, nil, Drop(last))
 		synctest.Wait()
-		if want := []string{"original durable <nil>", "original flush"}; !slices.Equal(j.calls, want) {
-			t.Errorf("calls %q, want %q", j.calls, want)
+		if want := []string{"original durable <nil>"}; !slices.Equal(j.durable(), want) {
+			t.Errorf("calls %q, want %q", j.durable(), want)
 		}
 		time.Sleep(s.opts.SettleDelay + 2*maxFleetingDelay)
 		if n := s.Stats().Commits; n > 0 || len(s.pending.proposals) > 0 {
@@ -301,23 +298,23 @@ func TestExtendedFleetingRuns(t *testing.T) {
 				t.Fatal("not extended")
 			}
 			synctest.Wait()
-			if len(j.calls) > 0 {
-				t.Errorf("%q although the run may wait", j.calls)
+			if calls := j.durable(); len(calls) > 0 {
+				t.Errorf("%q although the run may wait", calls)
 			}
 			return sh
 		}
 		s.Propose(0, nil, Drop(extended(1)))
 		synctest.Wait()
-		want := []string{"one durable <nil>", "two durable <nil>", "one flush", "two flush"}
-		if !slices.Equal(j.calls, want) || s.Stats().Commits > 0 {
-			t.Errorf("calls %q, want %q; %d commits", j.calls, want, s.Stats().Commits)
+		want := []string{"one durable <nil>", "two durable <nil>"}
+		if !slices.Equal(j.durable(), want) || s.Stats().Commits > 0 {
+			t.Errorf("calls %q, want %q; %d commits", j.durable(), want, s.Stats().Commits)
 		}
-		j.calls = nil
+		j = journal{}
 		sh := extended(3)
 		time.Sleep(2*s.opts.FleetingDelay + 1)
 		synctest.Wait()
-		if !slices.Equal(j.calls, want) {
-			t.Errorf("calls %q, want %q", j.calls, want)
+		if !slices.Equal(j.durable(), want) {
+			t.Errorf("calls %q, want %q", j.durable(), want)
 		}
 		wantBody(t, s, sh, "one-two")
 	})

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -39,6 +41,13 @@ func (j *journal) note(call string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.calls = append(j.calls, call)
+}
+
+// durable is what was told to be durable so far.
+func (j *journal) durable() []string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(j.calls), func(call string) bool { return strings.HasSuffix(call, " flush") })
 }
 
 // named is a Waiter that notes its calls under a name.
