@@ -113,6 +113,7 @@ func crash(t *testing.T, seed uint64) {
 		_, sent[p] = histories[p].counts()
 	}
 	close(stop)
+	b.publish(t, "", "q", false, nil, "last") // the consumer may wait for one more before it looks
 	work.Wait()
 
 	after := openBroker(t, clone)
