@@ -112,7 +112,8 @@ func cut(proposals []proposal, records []Record, start int, maxBytes int64) (c c
 // waiter, the proposal is committed at once and synced; without records it is a
 // barrier, durable after everything proposed before. Otherwise it waits for
 // such a commit to ride in, for [Options].SettleDelay at most, and is then
-// committed without a sync.
+// committed without a sync. Runs that are [Run.Fleeting] wait a moment whether they
+// are settled; then w is told without the disk, as nothing is to be written.
 //
 // While the store is out of service proposals wait. Propose itself never waits
 // for the disk and takes only a leaf lock, so it may be called under the
